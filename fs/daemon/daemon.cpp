@@ -1,0 +1,184 @@
+#include "daemon.hpp"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <signal.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/syslog_sink.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <climits>
+#include <cstdlib>
+#include <exception>
+#include <string>
+
+#include "options.hpp"
+#include "server.hpp"
+
+namespace odx::daemon {
+
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kBadUsage = 2;
+
+int complain(std::string_view text, int status) {
+  fmt::print(stderr, "odxfs: {}\n", text);
+  return status;
+}
+
+void log_to_stderr() {
+  auto log = spdlog::stderr_logger_mt("odxfs");
+  log->set_pattern("odxfs: %v");
+  spdlog::set_default_logger(log);
+}
+
+void log_to_syslog() {
+  spdlog::set_default_logger(spdlog::syslog_logger_mt("odxfs-syslog", "odxfs", LOG_PID, LOG_DAEMON));
+}
+
+Result<std::string> absolute(const std::string& path) {
+  char resolved[PATH_MAX];
+  if (::realpath(path.c_str(), resolved) == nullptr) {
+    return fail(errno, path);
+  }
+  return std::string(resolved);
+}
+
+Result<void> resolve_paths(Options& options) {
+  options.store = ODX_TRY(absolute(options.store));
+  options.mount_point = ODX_TRY(absolute(options.mount_point));
+  struct stat place {};
+  if (::stat(options.mount_point.c_str(), &place) != 0) {
+    return fail(errno, options.mount_point);
+  }
+  if (!S_ISDIR(place.st_mode)) {
+    return fail(ENOTDIR, options.mount_point);
+  }
+  // Once mounted, the store's own files could only be reached through the store.
+  if ((options.store + '/').starts_with(options.mount_point == "/" ? "/"
+                                                                   : options.mount_point + '/')) {
+    return fail(EINVAL, "the store must not be below the mount point");
+  }
+  return {};
+}
+
+void block_signals() {
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGPIPE}) {
+    ::sigaddset(&signals, number);
+  }
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+}
+
+int serve_until_unmounted(Server& server) {
+  const Result<void> closed = server.run();
+  if (!closed) {
+    spdlog::error("closing the store: {}", closed.error().message());
+    return kFailed;
+  }
+  return 0;
+}
+
+int run_in_foreground(Options options) {
+  log_to_stderr();
+  Result<std::unique_ptr<Server>> server = Server::start(std::move(options));
+  if (!server) {
+    return complain(server.error().message(), kFailed);
+  }
+  return serve_until_unmounted(**server);
+}
+
+void leave_terminal() {
+  const Fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    ::dup2(null.get(), standard);
+  }
+}
+
+// The child of run_in_background(): reports through `report` an empty text, or what went wrong.
+int run_as_daemon(Options options, Fd report) {
+  ::setsid();
+  if (::chdir("/") != 0) {
+    return kFailed;
+  }
+  log_to_syslog();
+  Result<std::unique_ptr<Server>> server = Server::start(std::move(options));
+  const std::string text = server ? std::string() : server.error().message();
+  const char status = server ? '0' : '1';
+  if (::write(report.get(), &status, 1) != 1 ||
+      ::write(report.get(), text.data(), text.size()) < 0) {
+    spdlog::warn("nobody waits for the mount");
+  }
+  leave_terminal();
+  report.reset();
+  return server ? serve_until_unmounted(**server) : kFailed;
+}
+
+int run_in_background(Options options) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) {
+    return complain(Error(errno, "pipe").message(), kFailed);
+  }
+  Fd reading(ends[0]);
+  Fd writing(ends[1]);
+  const pid_t child = ::fork();
+  if (child < 0) {
+    return complain(Error(errno, "fork").message(), kFailed);
+  }
+  if (child == 0) {
+    reading.reset();
+    return run_as_daemon(std::move(options), std::move(writing));
+  }
+  writing.reset();
+  std::string report;
+  char chunk[512];
+  for (ssize_t n = 0; (n = ::read(reading.get(), chunk, sizeof chunk)) != 0;) {
+    if (n > 0) {
+      report.append(chunk, static_cast<std::size_t>(n));
+    } else if (errno != EINTR) {
+      break;
+    }
+  }
+  if (report == "0") {
+    return 0;
+  }
+  return complain(report.empty() ? "the daemon died" : report.substr(1), kFailed);
+}
+
+int run(int argc, char** argv) {
+  Result<Options> options = parse_command_line(argc, argv);
+  if (!options) {
+    return complain(options.error().detail(), kBadUsage);
+  }
+  if (options->help) {
+    fmt::print("{}", usage_text());
+    return 0;
+  }
+  if (options->version) {
+    fmt::print("odxfs {}\n", ODX_VERSION);
+    return 0;
+  }
+  const Result<void> resolved = resolve_paths(*options);
+  if (!resolved) {
+    return complain(resolved.error().message(), kFailed);
+  }
+  block_signals();
+  return options->foreground ? run_in_foreground(std::move(*options))
+                             : run_in_background(std::move(*options));
+}
+
+}  // namespace
+
+int odxfs_main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& e) {
+    return complain(e.what(), kFailed);
+  }
+}
+
+}  // namespace odx::daemon

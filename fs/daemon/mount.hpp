@@ -1,0 +1,43 @@
+// Mounting and unmounting: by mount(2) as root, by fusermount3 otherwise.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/fd.hpp"
+#include "base/result.hpp"
+#include "options.hpp"
+
+namespace odx::daemon {
+
+// Mounts `options.store` on `options.mount_point` (both absolute) and answers with the device that
+// its requests come from. `read_only` as the store turned out. The errors are for people.
+Result<Fd> mount_filesystem(const Options& options, bool read_only);
+
+enum class UnmountMode {
+  kIfIdle,  // writes everything back first; EBUSY if it is in use
+  kDetach,  // vanishes from the tree at once, in use or not
+};
+Result<void> unmount_filesystem(const std::string& mount_point, UnmountMode mode);
+
+struct MountEntry {
+  dev_t device = 0;
+  std::string mount_point;
+  std::string type;
+  std::string source;
+};
+// The line of a mountinfo file (proc(5)); nothing if it is not one.
+std::optional<MountEntry> parse_mountinfo_line(std::string_view line);
+// The newest mount of ours on `mount_point`, or from `source`. Touches no file system but /proc.
+std::optional<MountEntry> find_mount_at(std::string_view mount_point);
+std::optional<MountEntry> find_mount_of(std::string_view source);
+
+// Lifts the kernel's caution with unknown daemons (128 KiB of read-ahead, 1 % of dirty memory).
+// Best effort: needs root and /sys.
+void tune_read_ahead(dev_t device);
+
+}  // namespace odx::daemon

@@ -1,0 +1,48 @@
+#include "reply.hpp"
+
+#include <spdlog/spdlog.h>
+#include <sys/uio.h>
+
+#include <new>
+
+namespace odx::daemon {
+
+thread_local int ReplyDevice::fd_ = -1;
+
+int errno_of(const Error& error, std::string_view operation, InodeNo ino) {
+  int value = error.errno_value();
+  if (value == ENOSYS) {
+    value = EOPNOTSUPP;
+  }
+  if (value <= 0 || value >= 1000) {  // the kernel takes nothing else
+    value = EIO;
+  }
+  if (value == EIO) {
+    spdlog::error("{} of inode {}: {} ({}:{})", operation, ino.value(), error.message(),
+                  error.where().file_name(), error.where().line());
+  }
+  return value;
+}
+
+Error error_of(const std::exception& exception) {
+  if (dynamic_cast<const std::bad_alloc*>(&exception) != nullptr) {
+    return Error(ENOMEM);
+  }
+  return Error(EIO, exception.what());
+}
+
+bool RawRequest::reply(std::span<const std::byte> data) { return send(0, data); }
+
+void RawRequest::reply_error(int errno_value) { send(-errno_value, {}); }
+
+bool RawRequest::send(int error, std::span<const std::byte> data) {
+  fuse_out_header out{};
+  out.len = static_cast<std::uint32_t>(sizeof out + data.size());
+  out.error = error;
+  out.unique = header().unique;
+  iovec parts[2] = {{&out, sizeof out},
+                    {const_cast<std::byte*>(data.data()), data.size()}};
+  return ::writev(ReplyDevice::current(), parts, data.empty() ? 1 : 2) >= 0;
+}
+
+}  // namespace odx::daemon

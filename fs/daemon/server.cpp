@@ -1,0 +1,156 @@
+// Order matters at both ends.
+//
+// Start: store, mount, receiving threads, agreement with the kernel, tuning.
+// End: unmount (the kernel writes everything back, and receiving threads must serve that), then the
+// executors (their last requests need receiving threads, too), then the threads, then the device,
+// then the store.
+#include "server.hpp"
+
+#include <poll.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <thread>
+
+#include "mount.hpp"
+
+namespace odx::daemon {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kPatience = 15s;     // with a predecessor that is still closing the store
+constexpr auto kPollInterval = 50ms;
+
+OpenOptions open_options(const Options& options) {
+  OpenOptions out;
+  out.read_only = options.read_only;
+  out.device = options.device;
+  out.device.read_only = options.read_only;
+  if (options.flush_interval) {
+    out.meta.flush_interval = *options.flush_interval;
+  }
+  out.tokens.extend = options.extend;
+  out.tokens.bind_to_user = options.tokens_bound_to_user;
+  if (options.ttl_max) {
+    out.tokens.ttl_max_ms = static_cast<std::uint64_t>(options.ttl_max->count());
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Server>> Server::start(Options options) {
+  // The kernel may wait for us when it is short of memory; we must not wait for it in turn.
+  ::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+  std::unique_ptr<Server> server(new Server(std::move(options)));
+  ODX_TRY(server->open_store());
+  ODX_TRY(server->mount());
+  return server;
+}
+
+Server::~Server() {
+  if (fs_ != nullptr) {
+    fs_->controllers.stop();
+    fs_->seekers.stop();
+  }
+}
+
+// umount(8) returns before the daemon has closed its store, so a mount that follows at once finds
+// it in use: that is waited for. A store that is mounted somewhere is not.
+Result<void> Server::open_store() {
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  for (;;) {
+    Result<std::unique_ptr<Store>> store = Store::open(options_.store, open_options(options_));
+    if (store) {
+      store_ = std::move(*store);
+      return {};
+    }
+    if (store.error().errno_value() != EBUSY || find_mount_of(options_.store) ||
+        std::chrono::steady_clock::now() > deadline) {
+      return std::unexpected(store.error());
+    }
+    std::this_thread::sleep_for(kPollInterval);
+  }
+}
+
+Result<void> Server::mount() {
+  const bool read_only = options_.read_only || store_->core().read_only;
+  if (read_only && !options_.read_only) {
+    spdlog::warn("the store is damaged; mounting it read-only");
+  }
+  fs_ = std::make_unique<Filesystem>(*store_, options_);
+  Fd device = ODX_TRY(mount_filesystem(options_, read_only));
+  const std::optional<MountEntry> entry = find_mount_at(options_.mount_point);
+  fs_->device = entry ? entry->device : 0;
+  view_ = std::make_unique<OwnView>(options_.mount_point, fs_->device);
+  Result<std::unique_ptr<Transport>> transport = Transport::create(std::move(device), *fs_);
+  Result<void> started;
+  if (transport) {
+    transport_ = std::move(*transport);
+    fs_->coherence.attach(transport_->session(), view_.get());
+    started = transport_->start();
+  }
+  if (!transport || !started) {
+    (void)unmount_filesystem(options_.mount_point, UnmountMode::kDetach);
+    return transport ? std::move(started) : std::unexpected(transport.error());
+  }
+  if (entry && ::geteuid() == 0) {
+    tune_read_ahead(entry->device);
+  }
+  return {};
+}
+
+Result<void> Server::run() {
+  if (wait_for_end()) {
+    unmount();
+  }
+  fs_->controllers.stop();
+  fs_->seekers.stop();
+  transport_->stop();
+  transport_.reset();
+  return close_store();
+}
+
+bool Server::wait_for_end() {
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  ::sigaddset(&signals, SIGTERM);
+  ::sigaddset(&signals, SIGINT);
+  const Fd asked(::signalfd(-1, &signals, SFD_CLOEXEC));
+  pollfd events[2] = {{transport_->ended_event(), POLLIN, 0}, {asked.get(), POLLIN, 0}};
+  while (::poll(events, 2, -1) < 0 && errno == EINTR) {
+  }
+  return (events[0].revents & POLLIN) == 0;
+}
+
+void Server::unmount() {
+  const Result<void> clean = unmount_filesystem(options_.mount_point, UnmountMode::kIfIdle);
+  if (clean) {
+    return;
+  }
+  // Somebody still uses it. They lose their files, but nothing that they have written.
+  spdlog::warn("unmounting while in use: {}", clean.error().message());
+  fs_->coherence.write_back_all();
+  const Result<void> detached = unmount_filesystem(options_.mount_point, UnmountMode::kDetach);
+  if (!detached) {
+    spdlog::warn("{}", detached.error().message());
+  }
+}
+
+Result<void> Server::close_store() {
+  if (!store_->core().read_only) {
+    const Result<void> reaped = store_->names().reap_all_orphans();
+    if (!reaped) {
+      spdlog::warn("nameless files stay until the next mount: {}", reaped.error().message());
+    }
+  }
+  return store_->close();
+}
+
+}  // namespace odx::daemon

@@ -1,0 +1,157 @@
+// odx unmount: umount(2) returns before the daemon has written everything back and closed the
+// store; this command does not.
+//
+// The daemon of a writable mount holds an exclusive lock on the store's LOCK file for as long as it
+// has the store open, and its pid stands in there. Both are looked at before unmounting, so there
+// is no moment at which the daemon could go and something else be taken for it. The end of the
+// process is what is waited for; the lock alone counts too, because the pid means nothing if the
+// daemon lives in another pid namespace.
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <poll.h>
+#include <sys/file.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "../daemon/mount.hpp"
+#include "command.hpp"
+#include "text.hpp"
+
+namespace odx::cli {
+
+namespace {
+
+class RunningDaemon {
+ public:
+  // The daemon that has the store open for writing; empty if there is none. Errors: the LOCK file
+  // cannot be read.
+  static Result<std::optional<RunningDaemon>> find(const std::string& store) {
+    const std::string path = store + "/LOCK";
+    Fd lock(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!lock.valid()) {
+      if (errno == ENOENT) {
+        return std::nullopt;
+      }
+      return fail(errno, path);
+    }
+    RunningDaemon daemon(std::move(lock));
+    if (daemon.closed_store()) {
+      return std::nullopt;
+    }
+    return daemon;
+  }
+
+  void wait_until_gone() {
+    while (!exited(kPollMs)) {
+      if (closed_store()) {
+        // All is safe. It has only to exit, if it is a process that can be seen from here.
+        exited(kExitMs);
+        return;
+      }
+    }
+  }
+
+ private:
+  static constexpr int kPollMs = 20;
+  static constexpr int kExitMs = 2000;
+
+  explicit RunningDaemon(Fd lock) : lock_(std::move(lock)) {
+    char text[32] = {};
+    const ssize_t got = ::pread(lock_.get(), text, sizeof text - 1, 0);
+    std::string line(text, got > 0 ? static_cast<std::size_t>(got) : 0);
+    if (line.ends_with('\n')) {
+      line.pop_back();
+    }
+    if (const auto pid = parse_number(line)) {
+      process_.reset(static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(*pid), 0)));
+    }
+  }
+
+  [[nodiscard]] bool closed_store() const {
+    if (::flock(lock_.get(), LOCK_SH | LOCK_NB) != 0) {
+      return false;
+    }
+    ::flock(lock_.get(), LOCK_UN);
+    return true;
+  }
+
+  // Waits at most `ms`. Without a process to look at, just that.
+  [[nodiscard]] bool exited(int ms) const {
+    pollfd process{process_.get(), POLLIN, 0};  // a negative descriptor is ignored
+    return ::poll(&process, 1, ms) > 0;
+  }
+
+  Fd lock_;
+  Fd process_;  // pidfd
+};
+
+std::optional<std::string> resolve(const std::string& path) {
+  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr),
+                                                         &std::free);
+  return real != nullptr ? std::optional<std::string>(real.get()) : std::nullopt;
+}
+
+// Does not touch the mount itself at first: a mount without a daemon answers nothing.
+std::optional<daemon::MountEntry> find_mount(std::string path) {
+  while (path.size() > 1 && path.back() == '/') {
+    path.pop_back();
+  }
+  const auto slash = path.rfind('/');
+  const std::string name = path.substr(slash + 1);
+  if (!name.empty() && name != "." && name != "..") {
+    const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+    if (const auto real = resolve(parent)) {
+      if (auto entry = daemon::find_mount_at(*real == "/" ? "/" + name : *real + "/" + name)) {
+        return entry;
+      }
+    }
+  }
+  const auto real = resolve(path);
+  return real ? daemon::find_mount_at(*real) : std::nullopt;
+}
+
+}  // namespace
+
+int run_unmount(const Arguments& args, Streams& io) {
+  CommandLine line(
+      "unmount MOUNTPOINT",
+      "Unmounts an odxfs and waits until its daemon has written everything back, has\n"
+      "closed the store and is gone. A read-only mount has nothing to finish, and its\n"
+      "daemon is not waited for.");
+  line.operands(1, 1);
+  if (const auto code = line.parse(args, io)) {
+    return *code;
+  }
+
+  const std::string& path = line.operands()[0];
+  const auto mount = find_mount(path);
+  if (!mount) {
+    complain(io, path, "not a mount point of odxfs");
+    return kFailed;
+  }
+  auto running = RunningDaemon::find(mount->source);
+  if (const auto done =
+          daemon::unmount_filesystem(mount->mount_point, daemon::UnmountMode::kIfIdle);
+      !done) {
+    complain(io, path, Error(done.error().errno_value()).message());
+    return kFailed;
+  }
+  if (!running) {
+    complain(io, path,
+             fmt::format("unmounted, but whether the daemon is done cannot be told: {}",
+                         running.error().message()));
+    return kFailed;
+  }
+  if (*running) {
+    (*running)->wait_until_gone();
+  }
+  return kDone;
+}
+
+}  // namespace odx::cli

@@ -1,0 +1,324 @@
+// Purpose: odx_copy(). The engine moves one cursor, at_, from 0 to the size that the source had at
+// the start; whatever moves it, tokens or an ordinary copy, everything before it is in place and
+// never copied again. The destination is cut to nothing and then given its full size first, so
+// everything behind the cursor is zeros, and known zeros at the end need no work.
+//
+// Tokens pin the source's data and count against a limit, so each is dropped when it has been used,
+// not left to expire.
+#include "client/copy_engine.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+
+#include "base/types.hpp"
+#include "client/plain_copy.hpp"
+#include "odx/odx.h"
+
+namespace odx::client {
+
+namespace {
+
+constexpr std::uint64_t kDefaultThreshold = 256 << 10;
+constexpr std::uint64_t kDefaultStep = 256 << 20;
+// A step of an ordinary copy: short enough for a live progress bar.
+constexpr std::uint64_t kPlainStep = 16 << 20;
+constexpr unsigned kMostStalls = 4;
+// A multiple of every possible sector.
+constexpr std::uint64_t kUnit = 4096;
+
+class DropToken {
+ public:
+  DropToken(int fd, const odx_token& token) : fd_(fd), known_(odx_token_id(&token, id_) == 0) {}
+  ~DropToken() {
+    if (known_) {
+      odx_drop_token(fd_, id_);
+    }
+  }
+  DropToken(const DropToken&) = delete;
+  DropToken& operator=(const DropToken&) = delete;
+
+ private:
+  int fd_;
+  std::uint8_t id_[16];
+  bool known_;
+};
+
+template <class Call>
+int repeat_if_interrupted(const Call& call) {
+  int error = 0;
+  do {
+    error = call();
+  } while (error == -EINTR);
+  return error;
+}
+
+}  // namespace
+
+Result<void> CopyEngine::run() {
+  ODX_TRY(prepare());
+  if (worth_trying()) {
+    ODX_TRY(offload());
+  }
+  if (report_.note == ODX_COPY_WHOLE) {
+    return {};
+  }
+  if ((options_.flags & ODX_COPY_REQUIRE_OFFLOAD) != 0) {
+    return fail(refusal_errno(), odx_copy_note_text(report_.note));
+  }
+  return copy_rest();
+}
+
+Result<void> CopyEngine::prepare() {
+  if (::fstat(source_, &source_stat_) != 0 || ::fstat(destination_, &destination_stat_) != 0) {
+    return fail(errno);
+  }
+  if (S_ISDIR(source_stat_.st_mode) || S_ISDIR(destination_stat_.st_mode)) {
+    return fail(EISDIR);
+  }
+  if (!S_ISREG(source_stat_.st_mode) || !S_ISREG(destination_stat_.st_mode)) {
+    return fail(EINVAL, "not a regular file");
+  }
+  if (source_stat_.st_dev == destination_stat_.st_dev &&
+      source_stat_.st_ino == destination_stat_.st_ino) {
+    return fail(EINVAL, "source and destination are the same file");
+  }
+  size_ = static_cast<std::uint64_t>(source_stat_.st_size);
+  report_.bytes_total = size_;
+  if (destination_stat_.st_size != 0 && ::ftruncate(destination_, 0) != 0) {
+    return fail(errno, "emptying the destination");
+  }
+  return {};
+}
+
+bool CopyEngine::same_store() {
+  struct odx_stat source;
+  if (odx_statistics(source_, &source) != 0) {
+    note(ODX_COPY_NOT_ODXFS);
+    return false;
+  }
+  if (source_stat_.st_dev == destination_stat_.st_dev) {
+    return true;
+  }
+  struct odx_stat destination;
+  if (odx_statistics(destination_, &destination) != 0) {
+    note(ODX_COPY_NOT_ODXFS);
+    return false;
+  }
+  if (std::memcmp(source.uuid, destination.uuid, sizeof source.uuid) != 0) {
+    note(ODX_COPY_OTHER_STORE);
+    return false;
+  }
+  return true;
+}
+
+bool CopyEngine::worth_trying() {
+  if ((options_.flags & ODX_COPY_NO_OFFLOAD) != 0) {
+    note(ODX_COPY_SWITCHED_OFF);
+    return false;
+  }
+  const std::uint64_t threshold = options_.threshold == 0 ? kDefaultThreshold : options_.threshold;
+  if ((options_.flags & ODX_COPY_REQUIRE_OFFLOAD) == 0 && size_ < threshold) {
+    note(ODX_COPY_BELOW_THRESHOLD);
+    return false;
+  }
+  // A token for another store would be refused anyway, but only after it was made.
+  return same_store();
+}
+
+Result<void> CopyEngine::offload() {
+  ODX_TRY(set_full_size());
+  while (at_ < size_) {
+    odx_token token;
+    std::uint64_t span = 0;
+    std::uint32_t flags = 0;
+    odx_result result{};
+    const int error = repeat_if_interrupted([&] {
+      return odx_offload_read(source_, at_, round_up(size_ - at_, kUnit), options_.ttl_ms, 0,
+                              &token, &span, &flags, &result);
+    });
+    if (error != 0) {
+      note(ODX_COPY_REFUSED, -error, result);
+      return {};
+    }
+    ++report_.tokens;
+    const DropToken drop(source_, token);
+    if (span == 0) {
+      if (stalled()) {
+        return {};
+      }
+      continue;
+    }
+    const std::uint64_t end = std::min(size_, at_ + span);
+    if (!ODX_TRY(redeem(token, span))) {
+      return {};
+    }
+    if (at_ == end && (flags & ODX_READ_ALL_ZERO_BEYOND_CURRENT_RANGE) != 0) {
+      advance(size_ - at_);
+      ODX_TRY(tell_progress());
+    }
+  }
+  return {};
+}
+
+Result<bool> CopyEngine::redeem(const odx_token& token, std::uint64_t span) {
+  const std::uint64_t step = options_.step == 0 ? kDefaultStep : round_up(options_.step, kUnit);
+  std::uint64_t used = 0;
+  while (used < span && at_ < size_) {
+    std::uint64_t written = 0;
+    odx_result result{};
+    const int error = repeat_if_interrupted([&] {
+      return odx_offload_write(destination_, at_, std::min(step, span - used), &token, used,
+                               &written, &result);
+    });
+    if (error == -EKEYEXPIRED && may_renew_) {
+      may_renew_ = false;
+      return true;
+    }
+    if (error != 0) {
+      note(ODX_COPY_REFUSED, -error, result);
+      return false;
+    }
+    if (written == 0) {
+      if (stalled()) {
+        return false;
+      }
+      continue;
+    }
+    used += written;
+    report_.bytes_shared += result.bytes_shared;
+    advance(written);
+    ODX_TRY(tell_progress());
+  }
+  return true;
+}
+
+Result<void> CopyEngine::copy_rest() {
+  PlainCopy job{source_, destination_, at_, size_, false, kPlainStep};
+  const auto allocated = static_cast<std::uint64_t>(source_stat_.st_blocks) * 512;
+  if (allocated < size_) {
+    // Within one store copy_file_range keeps holes by itself, at any size.
+    if (same_store()) {
+      job.step = kDefaultStep;
+    } else {
+      job.sparse = true;
+      ODX_TRY(set_full_size());
+    }
+  }
+  const std::uint64_t end = ODX_TRY(copy_plainly(job, report_, [this] { return tell_progress(); }));
+  if (end < size_) {
+    report_.note = ODX_COPY_SOURCE_CHANGED;
+    if (::ftruncate(destination_, static_cast<off_t>(end)) != 0) {
+      return fail(errno, "setting the destination's size");
+    }
+  }
+  return {};
+}
+
+Result<void> CopyEngine::set_full_size() {
+  if (::ftruncate(destination_, static_cast<off_t>(size_)) != 0) {
+    return fail(errno, "setting the destination's size");
+  }
+  return {};
+}
+
+void CopyEngine::advance(std::uint64_t bytes) {
+  // Tokens count whole sectors; the file may end inside the last one.
+  const std::uint64_t moved = std::min(bytes, size_ - at_);
+  at_ += moved;
+  report_.bytes_offloaded += moved;
+  stalls_ = 0;
+  may_renew_ = true;
+}
+
+bool CopyEngine::stalled() {
+  if (++stalls_ < kMostStalls) {
+    return false;
+  }
+  note(ODX_COPY_NO_PROGRESS);
+  return true;
+}
+
+void CopyEngine::note(odx_copy_note why, int error, const odx_result& result) {
+  if (report_.note == ODX_COPY_WHOLE) {
+    report_.note = why;
+    report_.error = error;
+    report_.status = result.status;
+    report_.reason = result.reason;
+  }
+}
+
+Result<void> CopyEngine::tell_progress() const {
+  if (options_.progress != nullptr && options_.progress(&report_, options_.context) != 0) {
+    return fail(ECANCELED);
+  }
+  return {};
+}
+
+int CopyEngine::refusal_errno() const {
+  switch (report_.note) {
+    case ODX_COPY_NOT_ODXFS:
+      return ENOTTY;
+    case ODX_COPY_OTHER_STORE:
+      return EXDEV;
+    case ODX_COPY_REFUSED:
+      return report_.error;
+    default:
+      return EIO;
+  }
+}
+
+}  // namespace odx::client
+
+extern "C" {
+
+const char* odx_copy_note_text(uint32_t note) {
+  switch (note) {
+    case ODX_COPY_WHOLE:
+      return "all of it was offloaded";
+    case ODX_COPY_BELOW_THRESHOLD:
+      return "too small to be worth a token";
+    case ODX_COPY_SWITCHED_OFF:
+      return "offload was not wanted";
+    case ODX_COPY_NOT_ODXFS:
+      return "not within odxfs";
+    case ODX_COPY_OTHER_STORE:
+      return "source and destination are on different stores";
+    case ODX_COPY_REFUSED:
+      return "the filesystem refused to offload";
+    case ODX_COPY_NO_PROGRESS:
+      return "offload made no progress";
+    case ODX_COPY_SOURCE_CHANGED:
+      return "the source was cut short during the copy";
+    default:
+      return "unknown note";
+  }
+}
+
+int odx_copy(int source_fd, int destination_fd, const odx_copy_options* options,
+             odx_copy_report* report) {
+  const odx_copy_options chosen = options != nullptr ? *options : odx_copy_options{};
+  odx_copy_report own{};
+  odx_copy_report& kept = report != nullptr ? *report : own;
+  kept = {};
+  constexpr std::uint32_t kKnownFlags = ODX_COPY_REQUIRE_OFFLOAD | ODX_COPY_NO_OFFLOAD;
+  constexpr decltype(chosen.reserved) kNothing{};
+  if ((chosen.flags & ~kKnownFlags) != 0 || chosen.flags == kKnownFlags ||
+      chosen.step > odx::kMaxFileBytes ||
+      std::memcmp(chosen.reserved, kNothing, sizeof kNothing) != 0) {
+    return -EINVAL;
+  }
+  try {
+    const auto result = odx::client::CopyEngine(source_fd, destination_fd, chosen, kept).run();
+    return result ? 0 : -result.error().errno_value();
+  } catch (const std::bad_alloc&) {
+    return -ENOMEM;
+  } catch (...) {
+    return -EIO;
+  }
+}
+
+}  // extern "C"

@@ -1,0 +1,219 @@
+/* The offload controls of odxfs: ioctl numbers, structures and status codes.
+ *
+ * Usable from C89 and C++. The structures mirror FSCTL_OFFLOAD_READ and FSCTL_OFFLOAD_WRITE
+ * (MS-FSCC 2.3.41 to 2.3.44) byte for byte; every field is naturally aligned, so no packing is
+ * needed. All fields are little-endian, but for the header of the token (MS-FSCC 2.1.11), which is
+ * big-endian.
+ *
+ * Both controls take one 560-byte structure and overwrite it. On failure too, the structure is
+ * filled in: `body` is zero, `status` and `reason` say why, and ioctl(2) returns -1 with errno.
+ */
+#ifndef ODX_OFFLOAD_H
+#define ODX_OFFLOAD_H
+
+#include <stdint.h>
+#include <sys/ioctl.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ODX_TOKEN_BYTES 512
+#define ODX_TOKEN_ID_LENGTH 0x1F8
+
+/* TokenType values (big-endian in the token). */
+#define ODX_TOKEN_TYPE_ZERO_DATA 0xFFFF0001u
+#define ODX_TOKEN_TYPE_RESERVED_FIRST 0xFFFF0002u /* to 0xFFFFFFFF: well-known types to come */
+#define ODX_TOKEN_TYPE_ODXFS 0x4F445846u          /* ours, in the vendor range */
+
+/* STORAGE_OFFLOAD_TOKEN, MS-FSCC 2.1.11 */
+struct odx_token {
+  uint8_t type[4];      /* big-endian */
+  uint8_t reserved[2];  /* 0 */
+  uint8_t id_length[2]; /* big-endian, 0x01F8 */
+  uint8_t id[ODX_TOKEN_ID_LENGTH];
+};
+
+/* FSCTL_OFFLOAD_READ_INPUT, MS-FSCC 2.3.41, 32 bytes */
+struct odx_read_input {
+  uint32_t size;   /* 32 */
+  uint32_t flags;  /* ignored */
+  uint32_t token_time_to_live; /* milliseconds, 0 = default */
+  uint32_t reserved;           /* ignored */
+  uint64_t file_offset;        /* bytes, multiple of the sector */
+  uint64_t copy_length;        /* bytes, multiple of the sector or ending at EOF */
+};
+
+/* FSCTL_OFFLOAD_READ_OUTPUT, MS-FSCC 2.3.42, 528 bytes */
+#define ODX_READ_ALL_ZERO_BEYOND_CURRENT_RANGE 0x00000001u
+struct odx_read_output {
+  uint32_t size;            /* 528 */
+  uint32_t flags;           /* ODX_READ_ALL_ZERO_BEYOND_CURRENT_RANGE */
+  uint64_t transfer_length; /* bytes that the token stands for, from file_offset on */
+  struct odx_token token;
+};
+
+/* FSCTL_OFFLOAD_WRITE_INPUT, MS-FSCC 2.3.43, 544 bytes */
+struct odx_write_input {
+  uint32_t size;  /* 544 */
+  uint32_t flags; /* ignored */
+  uint64_t file_offset;     /* bytes, multiple of the sector */
+  uint64_t copy_length;     /* bytes, multiple of the sector or ending at EOF */
+  uint64_t transfer_offset; /* bytes into the token's range, multiple of the sector */
+  struct odx_token token;
+};
+
+/* FSCTL_OFFLOAD_WRITE_OUTPUT, MS-FSCC 2.3.44, 16 bytes */
+struct odx_write_output {
+  uint32_t size;  /* 16 */
+  uint32_t flags; /* 0 */
+  uint64_t length_written; /* bytes */
+};
+
+/* Option bits. */
+#define ODX_TOKEN_SYNC 1u /* READ: the token is durable (survives a crash) on return */
+
+struct odx_offload {
+  union {
+    struct odx_read_input read_in;
+    struct odx_read_output read_out;
+    struct odx_write_input write_in;
+    struct odx_write_output write_out;
+    uint8_t bytes[544];
+  } body;
+  union {
+    uint32_t input_length; /* on call: bytes of input meant; 0 = exactly the structure's */
+    uint32_t status;       /* on return: NTSTATUS */
+  } a;
+  union {
+    uint32_t output_room; /* on call: bytes of room for output meant; 0 = exactly enough */
+    uint32_t reason;      /* on return: enum odx_reason */
+  } b;
+  union {
+    uint64_t options;      /* on call: option bits */
+    uint64_t bytes_shared; /* on return: destination bytes that now name shared extents */
+  } c;
+};
+
+#define ODX_IOC_OFFLOAD_READ _IOWR('O', 0x99, struct odx_offload)
+#define ODX_IOC_OFFLOAD_WRITE _IOWR('O', 0x9A, struct odx_offload)
+
+/* NTSTATUS values that the controls answer with (MS-ERREF 2.3.1). */
+#define ODX_STATUS_SUCCESS 0x00000000u
+#define ODX_STATUS_INVALID_PARAMETER 0xC000000Du
+#define ODX_STATUS_INVALID_DEVICE_REQUEST 0xC0000010u
+#define ODX_STATUS_END_OF_FILE 0xC0000011u
+#define ODX_STATUS_ACCESS_DENIED 0xC0000022u
+#define ODX_STATUS_BUFFER_TOO_SMALL 0xC0000023u
+#define ODX_STATUS_FILE_LOCK_CONFLICT 0xC0000054u
+#define ODX_STATUS_DISK_FULL 0xC000007Fu
+#define ODX_STATUS_INSUFFICIENT_RESOURCES 0xC000009Au
+#define ODX_STATUS_MEDIA_WRITE_PROTECTED 0xC00000A2u
+#define ODX_STATUS_NOT_SUPPORTED 0xC00000BBu
+#define ODX_STATUS_IO_DEVICE_ERROR 0xC0000185u
+#define ODX_STATUS_VOLUME_DISMOUNTED 0xC000026Eu
+#define ODX_STATUS_DEVICE_UNREACHABLE 0xC0000464u
+#define ODX_STATUS_INVALID_TOKEN 0xC0000465u
+#define ODX_STATUS_OFFLOAD_READ_FLT_NOT_SUPPORTED 0xC000A2A1u
+#define ODX_STATUS_OFFLOAD_WRITE_FLT_NOT_SUPPORTED 0xC000A2A2u
+#define ODX_STATUS_OFFLOAD_READ_FILE_NOT_SUPPORTED 0xC000A2A3u
+#define ODX_STATUS_OFFLOAD_WRITE_FILE_NOT_SUPPORTED 0xC000A2A4u
+
+/* Why a call answered as it did. Values are ABI: append, never renumber. */
+enum odx_reason {
+  ODX_REASON_NONE = 0, /* success, in full */
+  ODX_REASON_INPUT_TOO_SMALL = 1,
+  ODX_REASON_OUTPUT_TOO_SMALL = 2,
+  ODX_REASON_UNKNOWN_OPTION = 3,
+  ODX_REASON_FILE_OFFSET_ALIGNMENT = 4,
+  ODX_REASON_COPY_LENGTH_ALIGNMENT = 5,
+  ODX_REASON_TRANSFER_OFFSET_ALIGNMENT = 6,
+  ODX_REASON_STRUCTURE_SIZE = 7,
+  ODX_REASON_RANGE_WRAPS = 8,
+  ODX_REASON_ZERO_LENGTH = 9, /* success at once, nothing looked at */
+  ODX_REASON_NOT_A_FILE = 10,
+  ODX_REASON_OFFSET_NEGATIVE = 11,
+  ODX_REASON_FILE_TOO_BIG = 12,
+  ODX_REASON_LOCKED = 13,
+  ODX_REASON_END_OF_FILE = 14,
+  ODX_REASON_ACCESS_MODE = 15,
+  ODX_REASON_READ_ONLY = 16,
+  ODX_REASON_TOKEN_MALFORMED = 17,
+  ODX_REASON_TOKEN_UNKNOWN = 18,
+  ODX_REASON_TOKEN_EXPIRED = 19,
+  ODX_REASON_TOKEN_FOREIGN = 20,
+  ODX_REASON_TOKEN_RESERVED_TYPE = 21,
+  ODX_REASON_TOKEN_OTHER_USER = 22,
+  ODX_REASON_TRANSFER_OFFSET_RANGE = 23,
+  ODX_REASON_TOKEN_LIMIT = 24,
+  ODX_REASON_NO_SPACE = 25,
+  ODX_REASON_NO_MEMORY = 26,
+  ODX_REASON_IO_ERROR = 27,
+  ODX_REASON_SHORT = 28, /* success for less than was asked */
+  ODX_REASON_DISABLED = 29
+};
+
+/* What a mount is and has done: ODX_IOC_STAT on any descriptor of it. All counts are since mount
+ * but for those of the store's present state. */
+struct odx_stat {
+  uint32_t size;    /* of this structure as the daemon knows it */
+  uint32_t version; /* 1 */
+  uint8_t uuid[16];
+  char label[32];   /* NUL-terminated */
+  uint32_t sector_bytes;
+  uint32_t block_bytes;
+  uint64_t total_bytes; /* what statfs says */
+  uint64_t free_bytes;
+  uint64_t pending_bytes;          /* freed, not yet reusable */
+  uint64_t tokens_live;            /* now */
+  uint64_t token_ttl_default_ms;
+  uint64_t token_ttl_max_ms;
+  uint64_t tokens_created;
+  uint64_t tokens_redeemed;        /* successful offload writes */
+  uint64_t tokens_expired;
+  uint64_t tokens_rejected;
+  uint64_t offload_bytes_shared;   /* by offload writes */
+  uint64_t clone_calls;            /* copy_file_range requests served by sharing */
+  uint64_t clone_bytes_shared;
+  uint64_t device_bytes_read;
+  uint64_t device_bytes_written;   /* file data only */
+  uint64_t journal_bytes_written;
+  uint64_t journal_flushes;
+  uint64_t checkpoints;
+  uint64_t checksum_errors;
+  uint64_t reclaim_pending;        /* subtrees waiting to be reclaimed */
+  uint64_t requests;               /* FUSE requests served */
+  uint64_t reserved[32];           /* 0 */
+};
+#define ODX_IOC_STAT _IOR('O', 0x9B, struct odx_stat)
+
+/* Live tokens, in id order, up to 16 a call: set `after` to zeros, then to the last id seen, until
+ * `count` comes back 0. A user sees his own tokens, root sees all. The secret is never told. */
+struct odx_token_info {
+  uint8_t id[16];
+  uint32_t uid;
+  uint32_t reserved;
+  uint64_t length;     /* bytes that it stands for */
+  uint64_t data_bytes; /* of these, not holes */
+  int64_t created_ns;  /* since 1970 */
+  int64_t expires_ns;
+};
+struct odx_token_list {
+  uint8_t after[16];
+  uint32_t count;
+  uint32_t reserved;
+  struct odx_token_info tokens[16];
+};
+#define ODX_IOC_TOKEN_LIST _IOWR('O', 0x9C, struct odx_token_list)
+
+/* Ends a token's life. Its owner and root may; EPERM otherwise, ENOENT if there is none. */
+struct odx_token_drop {
+  uint8_t id[16];
+};
+#define ODX_IOC_TOKEN_DROP _IOW('O', 0x9D, struct odx_token_drop)
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,50 @@
+// Recounts the blocks: which are in use, how many leaf entries name each, and whether reference
+// counts, checksums, saved bitmaps and the data itself agree.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "store/check/findings.hpp"
+#include "store/extent/tree.hpp"
+
+namespace odx::check {
+
+class SpaceCheck {
+ public:
+  SpaceCheck(const CheckSubject& subject, Findings& findings)
+      : subject_(subject), findings_(findings) {}
+
+  // An entry of a distinct leaf. `owner` is how to call the leaf.
+  void see_extent(const TreeEntry& extent, const std::string& owner);
+
+  // When all extents are seen; first.
+  Result<void> compare_references();
+  // After that, in any order.
+  Result<void> compare_checksums();
+  Result<void> compare_bitmaps();
+  Result<void> verify_data();
+
+ private:
+  struct Reference {
+    BlockRun run;
+    std::uint64_t refs = 0;
+  };
+  Result<std::vector<Reference>> read_references();
+  void compare_bitmap(std::uint64_t segment, std::string_view saved);
+  Result<void> verify_run(BlockRun run);
+  Result<void> verify_block(BlockNo block, const std::byte* data);
+
+  const CheckSubject& subject_;
+  Findings& findings_;
+  // The first block of every extent, and the one behind its last: 16 bytes for each extent.
+  std::vector<std::uint64_t> starts_;
+  std::vector<std::uint64_t> ends_;
+  std::vector<BlockRun> used_;  // ascending, neighbours merged
+
+  // For verify_data().
+  std::string crcs_;  // the checksum record read last; empty if it is missing
+  std::uint64_t crcs_group_ = UINT64_MAX;
+};
+
+}  // namespace odx::check

@@ -1,0 +1,104 @@
+// What the parts of a store share. A Store owns one Core; the parts (names, files, tokens,
+// reclaimer) hold a reference to it and keep no state of their own that a crash could part from it.
+//
+// Locks, in the order in which they may be taken:
+//   1. Core::mutation_mutex   held by a Mutation from begin to commit; no device I/O under it
+//   2. the leaf locks of InodeCache, NodeCache, Snapshots, SpaceMap and MetaStore
+// Nothing is held across device I/O, a wait for durability, or a reply.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "base/clock.hpp"
+#include "base/result.hpp"
+#include "base/types.hpp"
+#include "store/device/block_device.hpp"
+#include "store/extent/node_cache.hpp"
+#include "store/extent/snapshots.hpp"
+#include "store/inode/inode_cache.hpp"
+#include "store/meta/meta_store.hpp"
+#include "store/space/space_map.hpp"
+#include "store/superblock.hpp"
+
+namespace odx {
+
+// Since open. Relaxed atomics: they are for people.
+struct Counters {
+  using Count = std::atomic<std::uint64_t>;
+  Count device_bytes_read{0};
+  Count device_bytes_written{0};
+  Count clone_calls{0};
+  Count clone_bytes_shared{0};
+  Count offload_bytes_shared{0};
+  Count tokens_created{0};
+  Count tokens_redeemed{0};
+  Count tokens_expired{0};
+  Count tokens_rejected{0};
+  Count checksum_errors{0};
+};
+
+class Core {
+ public:
+  Superblock super;
+  const Clock* clock = &Clock::system();
+  bool read_only = false;
+  std::unique_ptr<BlockDevice> device;
+  SpaceMap space;
+  Snapshots snapshots;
+  NodeCache nodes;
+  InodeCache inodes;
+  std::unique_ptr<MetaStore> meta;
+  std::mutex mutation_mutex;
+  // The KV state says that the saved bitmaps are true; the first commit takes that back. Under the
+  // mutation lock.
+  bool clean_mark = false;
+  Counters counters;
+
+  // The committed inode. ENOENT if there is none.
+  Result<InodePtr> inode(InodeNo ino);
+
+  // A point in time of one file: `inode->tree` can be read through the node cache with
+  // `snapshot.seq()`, and no block that it names is reused, until the snapshot dies.
+  struct FileView {
+    Snapshot snapshot;
+    InodePtr inode;
+  };
+  Result<FileView> view(InodeNo ino);
+
+  // Blocks for new data. Grows the store, and hurries freed space back, before it says ENOSPC.
+  // Takes no lock that a Mutation holds; call it before begin().
+  Result<void> allocate(std::uint64_t blocks, std::vector<BlockRun>& runs_out);
+
+  // Makes deferred blocks free as far as durability and readers allow.
+  void settle_space();
+
+  // Bytes for statfs: the store's limit and what is left of it, the reserve and the host's free
+  // space taken into account.
+  struct Capacity {
+    std::uint64_t total_bytes;
+    std::uint64_t free_bytes;
+    std::uint64_t pending_bytes;
+  };
+  [[nodiscard]] Capacity capacity() const;
+
+  // Set by the Store: tells the reclaimer's thread that there is work; and works through the
+  // queue at once, on the caller's thread, with no lock held.
+  std::function<void()> wake_reclaimer = [] {};
+  std::function<Result<void>()> reclaim_now = [] { return Result<void>(); };
+  // Subtrees waiting to be reclaimed.
+  std::atomic<std::uint64_t> reclaim_pending{0};
+
+ private:
+  // Host bytes that segments leave alone, so that metadata can always be written: deletes, drops
+  // and checkpoints need no data blocks.
+  [[nodiscard]] std::uint64_t host_reserve_bytes() const;
+  Result<bool> grow(std::uint64_t seen_blocks);  // false: no room, or at the limit
+  std::mutex grow_mutex_;
+};
+
+}  // namespace odx

@@ -1,0 +1,46 @@
+#include "store/extent/snapshots.hpp"
+
+#include <utility>
+
+namespace odx {
+
+Snapshot::Snapshot(Snapshot&& other) noexcept
+    : owner_(std::exchange(other.owner_, nullptr)), seq_(other.seq_) {}
+
+Snapshot& Snapshot::operator=(Snapshot&& other) noexcept {
+  std::swap(owner_, other.owner_);
+  std::swap(seq_, other.seq_);
+  return *this;
+}
+
+Snapshot::~Snapshot() {
+  if (owner_ != nullptr) {
+    owner_->drop(seq_);
+  }
+}
+
+Snapshot Snapshots::take() {
+  const std::lock_guard lock(mutex_);
+  ++active_[published_];
+  return {this, published_};
+}
+
+void Snapshots::publish(TxnSeq seq) {
+  const std::lock_guard lock(mutex_);
+  published_ = seq;
+}
+
+TxnSeq Snapshots::oldest() const {
+  const std::lock_guard lock(mutex_);
+  return active_.empty() ? published_ : active_.begin()->first;
+}
+
+void Snapshots::drop(TxnSeq seq) {
+  const std::lock_guard lock(mutex_);
+  const auto at = active_.find(seq);
+  if (--at->second == 0) {
+    active_.erase(at);
+  }
+}
+
+}  // namespace odx

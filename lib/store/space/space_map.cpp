@@ -1,0 +1,338 @@
+// Purpose: decide which blocks new data gets.
+//
+// Policy. Next-fit: a segment's cursor stands where its last allocation ended, and a search runs
+// one lap from there, so streams that take turns get neighbouring blocks and freed space behind
+// the cursor gathers into larger runs before it is reached again. Allocation stays in one segment
+// while that serves it and moves to the emptiest one when it does not. A request is answered with
+// one run if one is found among the next kScanRuns free runs of the current segment, or else of
+// the emptiest; otherwise with the longest runs among those that the lap meets, kScanRuns at a
+// time. So a call looks at a bounded number of runs beyond those that it takes, however
+// fragmented the map, and still takes the last free block if it has to.
+//
+// Invariants: free_ and pending_ are the sums over all segments; a pending block is in exactly one
+// entry of deferred_, which is ordered by transaction; SegmentBitmap checks every change of state.
+//
+// Locking: mutex_ guards everything; nothing else is called under it.
+#include "store/space/space_map.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+namespace odx {
+
+namespace {
+
+constexpr std::size_t kScanRuns = 64;
+
+void sort_and_merge(std::vector<BlockRun>& runs) {
+  std::sort(runs.begin(), runs.end(),
+            [](const BlockRun& a, const BlockRun& b) { return a.first < b.first; });
+  std::size_t kept = 0;
+  for (const BlockRun& run : runs) {
+    if (kept > 0 && runs[kept - 1].end() == run.first) {
+      runs[kept - 1].count += run.count;
+    } else {
+      runs[kept++] = run;
+    }
+  }
+  runs.resize(kept);
+}
+
+}  // namespace
+
+// Walks the free runs of a segment once round: from its cursor to its end, then from its start
+// to the cursor. Blocks may be taken behind the walker's back only where it has been.
+class SpaceMap::Lap {
+ public:
+  explicit Lap(const Segment& segment)
+      : map_(&segment.map), start_(segment.cursor), at_(segment.cursor) {}
+
+  // The next free run, cut off at `want` blocks; none at the end of the lap.
+  SegmentBitmap::Range next(std::uint64_t want) {
+    SegmentBitmap::Range range;
+    if (!wrapped_) {
+      range = map_->find_free(at_, map_->blocks(), want);
+      if (range.count == 0) {
+        wrapped_ = true;
+        at_ = 0;
+      }
+    }
+    if (wrapped_) {
+      range = map_->find_free(at_, start_, want);
+    }
+    at_ = range.count == 0 ? start_ : range.end();
+    return range;
+  }
+
+ private:
+  const SegmentBitmap* map_;
+  std::uint64_t start_;
+  std::uint64_t at_;
+  bool wrapped_ = false;
+};
+
+void SpaceMap::add_segment(std::uint64_t blocks) {
+  ODX_CHECK(blocks > 0 && blocks <= kSegmentBlocks);
+  const std::scoped_lock lock(mutex_);
+  segments_.push_back({BlockNo(total_), SegmentBitmap(blocks)});
+  total_ += blocks;
+  free_ += blocks;
+}
+
+std::size_t SpaceMap::segment_of(BlockNo block) const {
+  const auto behind =
+      std::upper_bound(segments_.begin(), segments_.end(), block,
+                       [](BlockNo at, const Segment& segment) { return at < segment.first; });
+  return static_cast<std::size_t>(behind - segments_.begin()) - 1;
+}
+
+bool SpaceMap::contains(BlockRun run) const {
+  return run.first.value() <= total_ && run.count <= total_ - run.first.value();
+}
+
+// Calls visit(segment, range) for each segment that the run, which must exist, touches.
+template <class Visit>
+void SpaceMap::for_each_piece(BlockRun run, Visit visit) {
+  BlockNo at = run.first;
+  while (at < run.end()) {
+    Segment& segment = segments_[segment_of(at)];
+    const std::uint64_t index = at - segment.first;
+    const std::uint64_t count = std::min(segment.map.blocks() - index, run.end() - at);
+    visit(segment, SegmentBitmap::Range{index, count});
+    at += count;
+  }
+}
+
+Result<void> SpaceMap::mark_used(BlockRun run) {
+  const std::scoped_lock lock(mutex_);
+  if (!contains(run)) {
+    return corrupt("blocks " + std::to_string(run.first.value()) + "+" + std::to_string(run.count) +
+                   " are outside of the store");
+  }
+  for_each_piece(run, [&](Segment& segment, SegmentBitmap::Range range) {
+    free_ -= segment.map.mark_used(range);
+  });
+  return {};
+}
+
+Result<void> SpaceMap::allocate(std::uint64_t count, std::uint64_t keep_free,
+                                std::vector<BlockRun>& runs_out) {
+  std::vector<BlockRun> taken;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (keep_free > free_ || count > free_ - keep_free) {
+      return fail(ENOSPC, "no free blocks");
+    }
+    if (!take_one_run(count, taken)) {
+      take_pieces(count, taken);
+    }
+  }
+  sort_and_merge(taken);
+  runs_out.insert(runs_out.end(), taken.begin(), taken.end());
+  return {};
+}
+
+std::size_t SpaceMap::emptiest_segment() const {
+  const auto emptiest = std::max_element(
+      segments_.begin(), segments_.end(),
+      [](const Segment& a, const Segment& b) { return a.map.free_blocks() < b.map.free_blocks(); });
+  return static_cast<std::size_t>(emptiest - segments_.begin());
+}
+
+void SpaceMap::take(std::size_t index, SegmentBitmap::Range range,
+                    std::vector<BlockRun>& runs_out) {
+  Segment& segment = segments_[index];
+  segment.map.use(range);
+  segment.cursor = range.end();
+  free_ -= range.count;
+  current_ = index;
+  runs_out.push_back({segment.first + range.first, range.count});
+}
+
+// All of `count` from one run that is near a cursor, or nothing.
+bool SpaceMap::take_one_run(std::uint64_t count, std::vector<BlockRun>& runs_out) {
+  const auto take_from = [&](std::size_t index) {
+    if (segments_[index].map.free_blocks() < count) {
+      return false;
+    }
+    Lap lap(segments_[index]);
+    for (std::size_t scanned = 0; scanned < kScanRuns; ++scanned) {
+      const SegmentBitmap::Range range = lap.next(count);
+      if (range.count == 0) {
+        return false;
+      }
+      if (range.count == count) {
+        take(index, range, runs_out);
+        return true;
+      }
+    }
+    return false;
+  };
+  if (count == 0 || take_from(current_)) {
+    return true;
+  }
+  const std::size_t emptiest = emptiest_segment();
+  return emptiest != current_ && take_from(emptiest);
+}
+
+// `count` blocks, which are free, from wherever they are.
+void SpaceMap::take_pieces(std::uint64_t count, std::vector<BlockRun>& runs_out) {
+  std::size_t index = current_;
+  while (count > 0) {
+    if (segments_[index].map.free_blocks() == 0) {
+      index = emptiest_segment();
+    }
+    count -= take_pieces_of(index, count, runs_out);
+  }
+}
+
+// Up to `count` blocks of one segment; fewer only if it has no more. Returns how many.
+std::uint64_t SpaceMap::take_pieces_of(std::size_t index, std::uint64_t count,
+                                       std::vector<BlockRun>& runs_out) {
+  std::uint64_t missing = count;
+  Lap lap(segments_[index]);
+  std::vector<SegmentBitmap::Range> seen;
+  std::vector<std::size_t> longest_first;
+  while (missing > 0) {
+    seen.clear();
+    std::uint64_t seen_blocks = 0;
+    while (seen.size() < kScanRuns) {
+      const SegmentBitmap::Range range = lap.next(missing);
+      if (range.count == 0) {
+        break;
+      }
+      seen.push_back(range);
+      seen_blocks += range.count;
+    }
+    if (seen.empty()) {
+      break;
+    }
+    if (seen_blocks > missing) {
+      longest_first.resize(seen.size());
+      std::iota(longest_first.begin(), longest_first.end(), std::size_t{0});
+      std::sort(longest_first.begin(), longest_first.end(), [&](std::size_t a, std::size_t b) {
+        return seen[a].count != seen[b].count ? seen[a].count > seen[b].count : a < b;
+      });
+      std::uint64_t left = missing;
+      for (const std::size_t i : longest_first) {
+        seen[i].count = std::min(seen[i].count, left);
+        left -= seen[i].count;
+      }
+    }
+    // In the lap's order again, so that the cursor ends where the lap has been last.
+    for (const SegmentBitmap::Range& range : seen) {
+      if (range.count > 0) {
+        take(index, range, runs_out);
+        missing -= range.count;
+      }
+    }
+  }
+  return count - missing;
+}
+
+void SpaceMap::release(std::span<const BlockRun> runs) {
+  const std::scoped_lock lock(mutex_);
+  for (const BlockRun& run : runs) {
+    ODX_CHECK(contains(run));
+    for_each_piece(run,
+                   [](Segment& segment, SegmentBitmap::Range range) { segment.map.free(range); });
+    free_ += run.count;
+  }
+}
+
+void SpaceMap::defer(TxnSeq seq, std::span<const BlockRun> runs) {
+  const std::scoped_lock lock(mutex_);
+  ODX_CHECK(deferred_.empty() || deferred_.back().seq <= seq);
+  for (const BlockRun& run : runs) {
+    ODX_CHECK(contains(run));
+    if (run.count == 0) {
+      continue;
+    }
+    for_each_piece(run,
+                   [](Segment& segment, SegmentBitmap::Range range) { segment.map.defer(range); });
+    pending_ += run.count;
+    deferred_.push_back({seq, run});
+  }
+}
+
+std::vector<BlockRun> SpaceMap::settle(TxnSeq seq) {
+  std::vector<BlockRun> freed;
+  {
+    const std::scoped_lock lock(mutex_);
+    while (!deferred_.empty() && deferred_.front().seq <= seq) {
+      const BlockRun run = deferred_.front().run;
+      deferred_.pop_front();
+      for_each_piece(
+          run, [](Segment& segment, SegmentBitmap::Range range) { segment.map.settle(range); });
+      pending_ -= run.count;
+      free_ += run.count;
+      freed.push_back(run);
+    }
+  }
+  sort_and_merge(freed);
+  return freed;
+}
+
+std::vector<BlockRun> SpaceMap::take_free(std::span<const BlockRun> runs) {
+  std::vector<BlockRun> taken;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (const BlockRun& run : runs) {
+      ODX_CHECK(contains(run));
+      for_each_piece(run, [&](Segment& segment, SegmentBitmap::Range range) {
+        std::uint64_t at = range.first;
+        while (true) {
+          const SegmentBitmap::Range free = segment.map.find_free(at, range.end(), range.count);
+          if (free.count == 0) {
+            break;
+          }
+          segment.map.use(free);
+          free_ -= free.count;
+          taken.push_back({segment.first + free.first, free.count});
+          at = free.end();
+        }
+      });
+    }
+  }
+  sort_and_merge(taken);
+  return taken;
+}
+
+SpaceStats SpaceMap::stats() const {
+  const std::scoped_lock lock(mutex_);
+  return {.total_blocks = total_, .free_blocks = free_, .pending_blocks = pending_};
+}
+
+bool SpaceMap::is_free(BlockNo block) const {
+  const std::scoped_lock lock(mutex_);
+  if (block.value() >= total_) {
+    return false;
+  }
+  const Segment& segment = segments_[segment_of(block)];
+  return segment.map.is_free(block - segment.first);
+}
+
+std::size_t SpaceMap::segments() const {
+  const std::scoped_lock lock(mutex_);
+  return segments_.size();
+}
+
+std::string SpaceMap::save_segment(std::size_t index) const {
+  const std::scoped_lock lock(mutex_);
+  ODX_CHECK(index < segments_.size());
+  return segments_[index].map.save();
+}
+
+Result<void> SpaceMap::load_segment(std::size_t index, std::string_view bitmap) {
+  const std::scoped_lock lock(mutex_);
+  if (index >= segments_.size()) {
+    return corrupt("free-space bitmap of a segment that does not exist");
+  }
+  SegmentBitmap& map = segments_[index].map;
+  const std::uint64_t before = map.free_blocks();
+  ODX_TRY(map.load(bitmap));
+  free_ = free_ - before + map.free_blocks();
+  return {};
+}
+
+}  // namespace odx

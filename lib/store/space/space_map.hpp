@@ -1,0 +1,105 @@
+// Which blocks are free: one bitmap per segment, in memory.
+//
+// A block is in exactly one of three states: free; used; or freed but not reusable yet, because
+// the transaction that freed it may still be undone by a crash or a reader may still hold a
+// snapshot that names it. Only free blocks are handed out.
+//
+// Freeing a block that is free or pending already, or that does not exist, is a broken invariant
+// and stops the process.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+#include "base/types.hpp"
+#include "store/space/segment_bitmap.hpp"
+
+namespace odx {
+
+struct SpaceStats {
+  std::uint64_t total_blocks = 0;    // in segments that exist
+  std::uint64_t free_blocks = 0;     // allocatable now
+  std::uint64_t pending_blocks = 0;  // freed, not reusable yet
+};
+
+// Thread-safe; its mutex is a leaf lock and no I/O happens under it.
+class SpaceMap {
+ public:
+  // Adds a segment (1 to kSegmentBlocks blocks) behind the last one; its blocks are all free.
+  void add_segment(std::uint64_t blocks);
+
+  // For rebuilding at mount. Idempotent; a run outside of the segments is corruption.
+  Result<void> mark_used(BlockRun run);
+
+  // `count` blocks in as few runs as can be found quickly, all or nothing (ENOSPC). Blocks of one
+  // call ascend where possible; streams that call one after another get neighbouring blocks.
+  // Leaves at least `keep_free` blocks free. Appends to `runs_out`, in ascending order and never
+  // touching each other; after an error it is as it was.
+  Result<void> allocate(std::uint64_t count, std::uint64_t keep_free,
+                        std::vector<BlockRun>& runs_out);
+
+  // Undoes an allocation that no committed transaction names: free at once.
+  void release(std::span<const BlockRun> runs);
+
+  // Blocks whose last reference transaction `seq` dropped (numbers do not decrease). They become
+  // free by settle().
+  void defer(TxnSeq seq, std::span<const BlockRun> runs);
+
+  // Frees everything deferred by transactions up to `seq`: durable, and older than any reader.
+  // Returns the freed runs (sorted, merged). They can be handed out again at once, so they must
+  // not be discarded on the host just like that: see take_free.
+  std::vector<BlockRun> settle(TxnSeq seq);
+
+  // Allocates those blocks of `runs` that are still free, for discarding them on the host: nobody
+  // else gets them until release(). Returns them sorted and merged.
+  std::vector<BlockRun> take_free(std::span<const BlockRun> runs);
+
+  [[nodiscard]] SpaceStats stats() const;
+  [[nodiscard]] bool is_free(BlockNo block) const;
+
+  // One segment's bitmap (bit set = used, pending counts as used), for saving at clean unmount;
+  // and back: bit n of byte n / 8 is the segment's block n. load replaces the segment's state,
+  // before anything of it has been deferred; it fails with corruption if the size is wrong.
+  [[nodiscard]] std::size_t segments() const;
+  [[nodiscard]] std::string save_segment(std::size_t index) const;
+  Result<void> load_segment(std::size_t index, std::string_view bitmap);
+
+ private:
+  struct Segment {
+    BlockNo first;
+    SegmentBitmap map;
+    std::uint64_t cursor = 0;  // next-fit position: where the last allocation here ended
+  };
+  struct Deferred {
+    TxnSeq seq;
+    BlockRun run;
+  };
+  class Lap;
+
+  [[nodiscard]] std::size_t segment_of(BlockNo block) const;
+  [[nodiscard]] bool contains(BlockRun run) const;
+  [[nodiscard]] std::size_t emptiest_segment() const;
+  template <class Visit>
+  void for_each_piece(BlockRun run, Visit visit);
+  void take(std::size_t index, SegmentBitmap::Range range, std::vector<BlockRun>& runs_out);
+  bool take_one_run(std::uint64_t count, std::vector<BlockRun>& runs_out);
+  void take_pieces(std::uint64_t count, std::vector<BlockRun>& runs_out);
+  std::uint64_t take_pieces_of(std::size_t index, std::uint64_t count,
+                               std::vector<BlockRun>& runs_out);
+
+  mutable std::mutex mutex_;
+  std::vector<Segment> segments_;
+  std::deque<Deferred> deferred_;
+  std::uint64_t total_ = 0;
+  std::uint64_t free_ = 0;
+  std::uint64_t pending_ = 0;
+  std::size_t current_ = 0;  // segment that the last allocation came from
+};
+
+}  // namespace odx

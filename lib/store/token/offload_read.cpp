@@ -1,0 +1,158 @@
+// FSCTL_OFFLOAD_READ: table 2.1 of odx-rules.md.
+//
+// The call is judged twice. First against a snapshot, without the mutation lock: that answers
+// everything that makes no record (refusals, the zero length, the zero token), also on a read-only
+// store. Only a range with something in it goes on to a Mutation, where the same judgement is made
+// again on the newest state: the check and the slice are then one moment.
+#include <sodium.h>
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "proto/token_codec.hpp"
+#include "store/mutation.hpp"
+#include "store/token/tokens.hpp"
+
+namespace odx {
+
+// How far a call gets without a record of its own.
+struct Tokens::ReadStep {
+  // Rules satisfied; only a token is missing.
+  struct Ready {
+    proto::ReadPlan plan;
+    std::uint64_t data_bytes = 0;  // of the range, not holes
+    bool zeros_beyond = false;
+    [[nodiscard]] bool zero_token_will_do() const {
+      return data_bytes == 0 && !plan.reaches_unaligned_eof;
+    }
+  };
+  std::variant<proto::Verdict, proto::ReadZeroLength, Ready> value;
+
+  // Writes the reply if this step is the last one.
+  std::optional<proto::Verdict> answer(odx_offload& call) const {
+    if (const auto* refusal = std::get_if<proto::Verdict>(&value)) {
+      return *refusal;
+    }
+    if (std::holds_alternative<proto::ReadZeroLength>(value)) {
+      proto::fill_read_zero_length(call);
+      return proto::Verdict{};
+    }
+    const Ready& ready = std::get<Ready>(value);
+    if (!ready.zero_token_will_do()) {
+      return std::nullopt;
+    }
+    proto::fill_read_success(call, ready.plan, proto::zero_token(), ready.zeros_beyond);
+    return proto::Verdict{};
+  }
+};
+
+namespace {
+
+constexpr proto::Control kRead = proto::Control::kRead;
+
+TokenRecord new_record(const proto::ReadPlan& plan, std::uint32_t uid, std::int64_t now_ns,
+                       const TokenOptions& options) {
+  TokenRecord record;
+  randombytes_buf(record.id.data(), record.id.size());
+  randombytes_buf(record.secret.data(), record.secret.size());
+  record.uid = uid;
+  record.ttl_ms = proto::effective_ttl_ms(plan.ttl_ms, options.ttl_default_ms, options.ttl_max_ms);
+  record.created_ns = now_ns;
+  record.last_used_ns = now_ns;
+  record.due_ns = now_ns + static_cast<std::int64_t>(record.ttl_ms) * kNsPerMs;
+  record.span = plan.length;
+  record.data_length = plan.data_length;
+  return record;
+}
+
+}  // namespace
+
+int Tokens::offload_read(InodeNo ino, const OffloadCaller& caller, odx_offload& call) {
+  const Answer answer = read(ino, caller, call);
+  const proto::Verdict verdict =
+      answer ? *answer : proto::verdict_for_errno(answer.error().errno_value(), kRead);
+  if (verdict.errno_value != 0) {
+    proto::fill_failure(call, verdict);
+  }
+  return verdict.errno_value;
+}
+
+Tokens::Answer Tokens::read(InodeNo ino, const OffloadCaller& caller, odx_offload& call) {
+  {
+    const Core::FileView view = ODX_TRY(core_.view(ino));
+    const ReadStep step = ODX_TRY(examine_read(
+        *view.inode, caller, call, TreeReader(core_.nodes, *core_.meta, view.snapshot.seq())));
+    if (const auto answer = step.answer(call)) {
+      return *answer;
+    }
+  }
+  if (core_.read_only) {  // every rule is satisfied, but the token could not be remembered
+    return proto::verdict_for(ODX_REASON_READ_ONLY, kRead);
+  }
+  const proto::Verdict verdict = ODX_TRY(grant(ino, caller, call));
+  if (verdict.reason != ODX_REASON_TOKEN_LIMIT) {
+    return verdict;
+  }
+  // Tokens that have expired but have not been cleared away yet must not count.
+  ODX_TRY(expire());
+  return grant(ino, caller, call);
+}
+
+// The transaction that makes the token.
+Tokens::Answer Tokens::grant(InodeNo ino, const OffloadCaller& caller, odx_offload& call) {
+  Mutation mutation = ODX_TRY(Mutation::begin(core_));
+  const Inode inode = ODX_TRY(mutation.inode(ino));
+  const ReadStep step = ODX_TRY(examine_read(
+      inode, caller, call, TreeReader(core_.nodes, mutation.kv(), NodeCache::kNewest)));
+  if (const auto answer = step.answer(call)) {
+    return *answer;
+  }
+  const auto& [plan, data_bytes, zeros_beyond] = std::get<ReadStep::Ready>(step.value);
+
+  TokenUsage::Admission admission = usage_.admit(caller.uid, data_bytes, options_);
+  if (!admission) {
+    return proto::verdict_for(ODX_REASON_TOKEN_LIMIT, kRead);
+  }
+  TokenRecord record = new_record(plan, caller.uid, mutation.now_ns(), options_);
+  record.tree =
+      ODX_TRY(mutation.trees().slice(inode.tree, FileOffset(plan.offset), plan.data_length));
+  mutation.kv().put(record.key(), record.encode());
+  mutation.kv().put(record.expiry_key(), {});
+  const TxnSeq seq = ODX_TRY(mutation.commit());
+  admission.keep();
+  core_.counters.tokens_created.fetch_add(1, std::memory_order_relaxed);
+  if (record.due_ns < next_due_ns_.load()) {
+    announce_due(record.due_ns);
+    core_.wake_reclaimer();
+  }
+  if (plan.sync) {
+    if (const Result<void> durable = core_.meta->wait_durable(seq); !durable) {
+      return fail(EIO, durable.error().message());
+    }
+  }
+  proto::fill_read_success(
+      call, plan, proto::encode_token({core_.super.uuid, record.id, record.secret}), zeros_beyond);
+  return proto::Verdict{};
+}
+
+Result<Tokens::ReadStep> Tokens::examine_read(const Inode& inode, const OffloadCaller& caller,
+                                              const odx_offload& call, TreeReader reader) const {
+  const proto::ReadJudgement judgement = proto::judge_read(call, facts(inode, caller));
+  if (const auto* refusal = std::get_if<proto::Verdict>(&judgement)) {
+    return ReadStep{*refusal};
+  }
+  if (std::holds_alternative<proto::ReadZeroLength>(judgement)) {
+    return ReadStep{proto::ReadZeroLength{}};
+  }
+  ReadStep::Ready ready;
+  ready.plan = std::get<proto::ReadPlan>(judgement);
+  const FileOffset begin(ready.plan.offset);
+  const FileOffset end = begin + ready.plan.data_length;
+  ready.data_bytes = ODX_TRY(reader.data_bytes(inode.tree, begin, ready.plan.data_length));
+  ready.zeros_beyond =
+      end.value() == inode.size() || !ODX_TRY(reader.seek_data(inode.tree, end)).has_value();
+  return ReadStep{ready};
+}
+
+}  // namespace odx

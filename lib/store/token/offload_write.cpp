@@ -1,0 +1,191 @@
+// FSCTL_OFFLOAD_WRITE: table 2.2 of odx-rules.md.
+//
+// As OFFLOAD_READ, the call is judged twice: against a snapshot, so that what is refused never
+// takes the mutation lock, and again inside the Mutation, where nothing can change any more. A
+// refused call changes nothing because its Mutation was never begun, or is abandoned.
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "proto/token_codec.hpp"
+#include "store/meta/keys.hpp"
+#include "store/mutation.hpp"
+#include "store/token/tokens.hpp"
+
+namespace odx {
+
+struct Tokens::WriteStep {
+  // Rules satisfied.
+  struct Ready {
+    proto::WritePlan plan;
+    proto::TransferPlan transfer;
+    std::optional<TokenRecord> record;  // none: the zero token
+  };
+  std::variant<proto::Verdict, proto::WriteZeroLength, Ready> value;
+
+  // Writes the reply if this step is the last one.
+  std::optional<proto::Verdict> answer(odx_offload& call) const {
+    if (const auto* refusal = std::get_if<proto::Verdict>(&value)) {
+      return *refusal;
+    }
+    if (std::holds_alternative<proto::WriteZeroLength>(value)) {
+      proto::fill_write_zero_length(call);
+      return proto::Verdict{};
+    }
+    return std::nullopt;
+  }
+};
+
+namespace {
+
+constexpr proto::Control kWrite = proto::Control::kWrite;
+
+proto::Verdict refuse(odx_reason reason) { return proto::verdict_for(reason, kWrite); }
+
+// What write(2) takes away from a file: set-id bits, unless it is root who writes, and file
+// capabilities.
+Result<void> drop_privileges(Inode& inode, KvOverlay& kv, std::uint32_t caller_uid) {
+  if (caller_uid != 0) {
+    inode.mode &= ~static_cast<std::uint32_t>(S_ISUID);
+    if ((inode.mode & S_IXGRP) != 0) {
+      inode.mode &= ~static_cast<std::uint32_t>(S_ISGID);
+    }
+  }
+  if (inode.xattr_count > 0) {
+    std::string key = keys::xattr(inode.ino, "security.capability");
+    if (ODX_TRY(kv.get(key))) {
+      kv.erase(std::move(key));
+      --inode.xattr_count;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+int Tokens::offload_write(InodeNo ino, const OffloadCaller& caller, odx_offload& call) {
+  const Answer answer = write(ino, caller, call);
+  const proto::Verdict verdict =
+      answer ? *answer : proto::verdict_for_errno(answer.error().errno_value(), kWrite);
+  if (verdict.errno_value != 0) {
+    proto::fill_failure(call, verdict);
+  }
+  if (verdict.status == ODX_STATUS_INVALID_TOKEN ||
+      verdict.status == ODX_STATUS_DEVICE_UNREACHABLE) {
+    core_.counters.tokens_rejected.fetch_add(1, std::memory_order_relaxed);
+  }
+  return verdict.errno_value;
+}
+
+Tokens::Answer Tokens::write(InodeNo ino, const OffloadCaller& caller, odx_offload& call) {
+  {
+    const InodePtr inode = ODX_TRY(core_.inode(ino));
+    const WriteStep step = ODX_TRY(examine_write(*inode, caller, call, *core_.meta));
+    if (const auto answer = step.answer(call)) {
+      return *answer;
+    }
+  }
+  Mutation mutation = ODX_TRY(Mutation::begin(core_));
+  Inode inode = ODX_TRY(mutation.inode(ino));
+  WriteStep step = ODX_TRY(examine_write(inode, caller, call, mutation.kv()));
+  if (const auto answer = step.answer(call)) {
+    return *answer;
+  }
+  auto& [plan, transfer, record] = std::get<WriteStep::Ready>(step.value);
+
+  TreeEditor& trees = mutation.trees();
+  Tree middle = TreeEditor::of_hole(transfer.zero_length);
+  std::uint64_t shared = 0;
+  if (record && transfer.splice_length > 0) {
+    Tree data = ODX_TRY(
+        trees.slice(record->tree, FileOffset(transfer.source_offset), transfer.splice_length));
+    shared = data.data_bytes();
+    middle = ODX_TRY(trees.concat(std::move(data), std::move(middle)));
+  }
+  const FileOffset at(transfer.destination_offset);
+  const std::uint64_t replaced = std::min(middle.bytes(), inode.size() - at.value());
+  inode.tree = ODX_TRY(trees.splice(std::move(inode.tree), at, replaced, std::move(middle)));
+  ODX_CHECK(inode.size() == transfer.new_eof);
+
+  inode.mtime_ns = inode.ctime_ns = mutation.now_ns();
+  ++inode.data_version;
+  ODX_TRY(drop_privileges(inode, mutation.kv(), caller.uid));
+  mutation.put(std::move(inode));
+  if (record) {
+    refresh(mutation, std::move(*record));
+  }
+  ODX_TRY(mutation.commit());
+  core_.counters.tokens_redeemed.fetch_add(1, std::memory_order_relaxed);
+  core_.counters.offload_bytes_shared.fetch_add(shared, std::memory_order_relaxed);
+  proto::fill_write_success(call, plan, transfer.length_written, shared);
+  return proto::Verdict{};
+}
+
+Result<Tokens::WriteStep> Tokens::examine_write(const Inode& inode, const OffloadCaller& caller,
+                                                const odx_offload& call, const KvReader& kv) const {
+  const proto::FileFacts file = facts(inode, caller);
+  const proto::WriteJudgement judgement = proto::judge_write(call, file);
+  if (const auto* refusal = std::get_if<proto::Verdict>(&judgement)) {
+    return WriteStep{*refusal};
+  }
+  if (std::holds_alternative<proto::WriteZeroLength>(judgement)) {
+    return WriteStep{proto::WriteZeroLength{}};
+  }
+  WriteStep::Ready ready;
+  ready.plan = std::get<proto::WritePlan>(judgement);
+
+  const odx_token& token = call.body.write_in.token;
+  proto::TokenContent content = proto::ZeroToken{};
+  switch (proto::classify(token)) {
+    case proto::TokenKind::kZero:
+      break;
+    case proto::TokenKind::kReservedType:  // 2.2#23
+      return WriteStep{refuse(ODX_REASON_TOKEN_RESERVED_TYPE)};
+    case proto::TokenKind::kMalformed:  // 2.2#19
+      return WriteStep{refuse(ODX_REASON_TOKEN_MALFORMED)};
+    case proto::TokenKind::kOurs: {
+      const std::optional<proto::TokenFields> fields = proto::decode(token);
+      if (fields->store != core_.super.uuid) {  // 2.2#22
+        return WriteStep{refuse(ODX_REASON_TOKEN_FOREIGN)};
+      }
+      ready.record = ODX_TRY(find(kv, fields->id));
+      if (!ready.record ||
+          !proto::token_matches(token, {core_.super.uuid, fields->id, ready.record->secret})) {
+        return WriteStep{refuse(ODX_REASON_TOKEN_UNKNOWN)};  // 2.2#19
+      }
+      if (!ready.record->alive(core_.clock->now_ns())) {  // 2.2#20
+        return WriteStep{refuse(ODX_REASON_TOKEN_EXPIRED)};
+      }
+      if (options_.bind_to_user && ready.record->uid != caller.uid) {
+        return WriteStep{refuse(ODX_REASON_TOKEN_OTHER_USER)};
+      }
+      content = proto::TokenSpan{ready.record->span, ready.record->data_length};
+      break;
+    }
+  }
+
+  const proto::TransferJudgement transfer = proto::judge_transfer(ready.plan, file, content);
+  if (const auto* refusal = std::get_if<proto::Verdict>(&transfer)) {  // 2.2#24
+    return WriteStep{*refusal};
+  }
+  ready.transfer = std::get<proto::TransferPlan>(transfer);
+  return WriteStep{std::move(ready)};
+}
+
+// Restarts the inactivity timer. Not for less than a second's gain (an eighth of a shorter timer):
+// a token that is redeemed in many pieces would otherwise be journalled with each of them.
+void Tokens::refresh(Mutation& mutation, TokenRecord record) const {
+  const std::int64_t now = mutation.now_ns();
+  const std::int64_t ttl = static_cast<std::int64_t>(record.ttl_ms) * kNsPerMs;
+  if (now + ttl - record.due_ns < std::min(kNsPerSecond, ttl / 8)) {
+    return;
+  }
+  mutation.kv().erase(record.expiry_key());
+  record.last_used_ns = std::max(record.last_used_ns, now);
+  record.due_ns = now + ttl;
+  mutation.kv().put(record.key(), record.encode());
+  mutation.kv().put(record.expiry_key(), {});
+}
+
+}  // namespace odx

@@ -1,0 +1,100 @@
+// The offload controls and the life of tokens. A token owns a rope of its own: point in time,
+// independent of the file it came from.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "base/types.hpp"
+#include "odx/offload.h"
+#include "proto/rules.hpp"
+#include "store/core.hpp"
+#include "store/extent/tree_reader.hpp"
+#include "store/token/token_record.hpp"
+#include "store/token/token_usage.hpp"
+
+namespace odx {
+
+class Mutation;
+
+struct TokenOptions {
+  std::uint64_t ttl_default_ms = 60'000;
+  std::uint64_t ttl_max_ms = 600'000;
+  std::uint64_t max_per_uid = 10'000;
+  std::uint64_t max_total = 100'000;
+  std::uint64_t max_pinned_bytes = UINT64_MAX;  // sum of data_bytes of live tokens
+  bool bind_to_user = false;                    // odx_token_scope=user
+  bool extend = false;                          // odx_extend
+};
+
+// Who calls, through what descriptor.
+struct OffloadCaller {
+  std::uint32_t uid = 0;
+  bool readable = false;  // the descriptor is open for reading (writing)
+  bool writable = false;
+  bool disabled = false;      // offload is switched off by policy
+  bool range_locked = false;  // a byte-range lock conflicts with proto::locked_range() of the call
+};
+
+// Thread-safe.
+class Tokens {
+ public:
+  Tokens(Core& core, const TokenOptions& options);
+
+  // Serves one control: judges the call, acts, and overwrites `call` with the reply, on failure
+  // too. Answers with the errno for the caller (0 = success). The kernel's dirty pages of the file
+  // must have been written back before.
+  int offload_read(InodeNo ino, const OffloadCaller& caller, odx_offload& call);
+  int offload_write(InodeNo ino, const OffloadCaller& caller, odx_offload& call);
+
+  // In id order, behind `after`; only those of `uid` unless it is 0.
+  Result<std::vector<odx_token_info>> list(const TokenId& after, std::size_t limit,
+                                           std::uint32_t uid);
+  // ENOENT (also if it has expired); EPERM unless `uid` owns it or is 0.
+  Result<void> drop(const TokenId& id, std::uint32_t uid);
+
+  // Ends every token whose time has come, in bounded transactions; answers with the nanoseconds
+  // until the next one is due (nullopt: none). For the reclaimer's thread, which is woken when a
+  // token is made that is due earlier than that.
+  Result<std::optional<std::int64_t>> expire();
+
+  // Counts and pinned bytes from the table; at open, once, before any other call.
+  Result<void> load();
+  [[nodiscard]] std::uint64_t live() const { return usage_.live(); }
+  [[nodiscard]] std::uint64_t pinned_bytes() const { return usage_.pinned_bytes(); }
+  [[nodiscard]] const TokenOptions& options() const { return options_; }
+
+ private:
+  // What became of a call: a refusal; or success, and then the reply is in the structure.
+  using Answer = Result<proto::Verdict>;
+  struct ReadStep;
+  struct WriteStep;
+
+  Answer read(InodeNo ino, const OffloadCaller& caller, odx_offload& call);
+  Answer grant(InodeNo ino, const OffloadCaller& caller, odx_offload& call);
+  Result<ReadStep> examine_read(const Inode& inode, const OffloadCaller& caller,
+                                const odx_offload& call, TreeReader reader) const;
+
+  Answer write(InodeNo ino, const OffloadCaller& caller, odx_offload& call);
+  Result<WriteStep> examine_write(const Inode& inode, const OffloadCaller& caller,
+                                  const odx_offload& call, const KvReader& kv) const;
+  void refresh(Mutation& mutation, TokenRecord record) const;
+
+  [[nodiscard]] proto::FileFacts facts(const Inode& inode, const OffloadCaller& caller) const;
+  // The record, live or not; nullopt if there is none.
+  static Result<std::optional<TokenRecord>> find(const KvReader& kv, const TokenId& id);
+  void announce_due(std::int64_t due_ns);
+  Result<std::size_t> expire_some();
+
+  Core& core_;
+  TokenOptions options_;
+  TokenUsage usage_;
+  // No token is due before this, as far as the expiring thread knows.
+  std::atomic<std::int64_t> next_due_ns_{INT64_MAX};
+};
+
+}  // namespace odx

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Writers for kill9.py: kill_writers.py KIND FOLDER ACKNOWLEDGED
+
+Each works on FOLDER until the filesystem dies under it, and appends a line to ACKNOWLEDGED (which
+lies on another filesystem) each time that something has become durable. Exit status 0: it stopped
+because the mount died; 1: anything else.
+"""
+
+import errno
+import hashlib
+import os
+import sqlite3
+import sys
+import zlib
+
+# What a call on a mount whose daemon was killed may answer.
+DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENODEV)
+
+
+def record(number):
+    """One record of the log: its number, its length and content that follows from both, its sum."""
+    body = hashlib.sha256(str(number).encode()).digest() * (1 + number % 200)
+    head = number.to_bytes(8, "little") + len(body).to_bytes(8, "little")
+    return head + body + zlib.crc32(head + body).to_bytes(4, "little")
+
+
+def log(folder, acknowledge):
+    """Appends records and has each made durable by fsync or O_DSYNC."""
+    path = folder + "/log"
+    plain = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    synchronous = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_DSYNC)
+    os.fsync(os.open(folder, os.O_RDONLY))
+    number = 0
+    while True:
+        if number % 5 == 4:
+            os.write(synchronous, record(number))
+        else:
+            os.write(plain, record(number))
+            os.fsync(plain)
+        acknowledge(number)
+        number += 1
+
+
+def database(folder, acknowledge):
+    """Transactions of ten rows with synchronous=FULL."""
+    connection = sqlite3.connect(folder + "/db", isolation_level=None, timeout=60)
+    connection.execute(f"PRAGMA journal_mode={os.environ.get('ODX_JOURNAL', 'WAL')}")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, data TEXT)")
+    number = 0
+    while True:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("INSERT INTO t VALUES (?, ?)",
+                               ((row, str(row) * 20) for row in range(number, number + 10)))
+        connection.execute("COMMIT")
+        number += 10
+        acknowledge(number)
+
+
+def copies(folder, acknowledge):
+    """Copies of one file by copy_file_range, each made durable; older ones are unlinked."""
+    number, directory = 0, os.open(folder, os.O_RDONLY)
+    source = os.open(folder + "/original", os.O_RDONLY)
+    size = os.fstat(source).st_size
+    while True:
+        target = os.open(f"{folder}/copy-{number}", os.O_RDWR | os.O_CREAT, 0o644)
+        done = 0
+        while done < size:
+            done += os.copy_file_range(source, target, size - done, done, done)
+        os.fsync(target)
+        os.close(target)
+        os.fsync(directory)
+        acknowledge(number)
+        if number >= 20:
+            os.unlink(f"{folder}/copy-{number - 20}")
+        number += 1
+
+
+def order(folder, acknowledge):
+    """Names only, in order and never synced: those that survive must be the first so many."""
+    number = 0
+    while True:
+        os.mkdir(f"{folder}/step-{number}-new")
+        os.rename(f"{folder}/step-{number}-new", f"{folder}/step-{number}")
+        if number % 1000 == 999:
+            acknowledge(number)
+        number += 1
+
+
+def churn(folder, acknowledge):
+    """Everything at once with no promise at all: writes, overwrites, truncations, unlinks."""
+    number = 0
+    while True:
+        path = f"{folder}/churn-{number % 50}"
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        os.pwrite(file, os.urandom(30_000), (number * 7919) % 500_000)
+        if number % 3 == 0:
+            os.ftruncate(file, (number * 104729) % 400_000)
+        os.close(file)
+        if number % 7 == 0:
+            os.unlink(path)
+        if number % 100 == 0:
+            acknowledge(number)
+        number += 1
+
+
+def main():
+    kinds = {"log": log, "database": database, "copies": copies, "order": order, "churn": churn}
+    kind, folder, path = sys.argv[1:4]
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        kinds[kind](folder, lambda number: os.write(target, b"%d\n" % number))
+    except OSError as error:
+        if error.errno not in DEAD:
+            raise
+    except sqlite3.OperationalError as error:
+        if "disk I/O error" not in str(error) and "unable to open" not in str(error):
+            raise
+
+
+if __name__ == "__main__":
+    main()

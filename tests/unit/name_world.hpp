@@ -1,0 +1,120 @@
+// A small store with a clock that is moved by hand, for tests of names and of check.
+#pragma once
+
+#include <catch2/catch.hpp>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "store/check/check.hpp"
+#include "store/store.hpp"
+#include "temp_dir.hpp"
+
+namespace odx::test {
+
+template <class T>
+T must(Result<T> result) {
+  if (!result) {
+    FAIL(result.error().message() << " at " << result.error().where().file_name() << ":"
+                                  << result.error().where().line());
+  }
+  return *std::move(result);
+}
+inline void must(Result<void> result) {
+  if (!result) {
+    FAIL(result.error().message() << " at " << result.error().where().file_name() << ":"
+                                  << result.error().where().line());
+  }
+}
+
+// The errno of a failure, 0 of success.
+template <class T>
+int err(const Result<T>& result) {
+  return result ? 0 : result.error().errno_value();
+}
+
+class NameWorld {
+ public:
+  NameWorld() {
+    FormatOptions format;
+    format.limit_bytes = 64ULL << 20;
+    format.journal_bytes = 1ULL << 20;
+    must(Store::format(store_dir(), format));
+    open();
+  }
+
+  void open() {
+    OpenOptions options;
+    options.background = false;
+    options.clock = &clock;
+    options.meta.flush_interval = std::chrono::milliseconds(0);
+    store_ = must(Store::open(store_dir(), std::move(options)));
+  }
+  void close() {
+    must(store_->close());
+    store_.reset();
+  }
+  // As after a crash of the process, with everything before it durable.
+  void crash() {
+    must(store_->names().sync());
+    store_.reset();
+  }
+  void reopen() {
+    close();
+    open();
+  }
+
+  [[nodiscard]] std::string store_dir() const { return dir_.file("store"); }
+  Store& store() { return *store_; }
+  Names& names() { return store_->names(); }
+  Files& files() { return store_->files(); }
+  Core& core() { return store_->core(); }
+
+  // The store must be closed.
+  CheckReport check(bool data = false) {
+    CheckOptions options;
+    options.data = data;
+    return must(check_store(store_dir(), options));
+  }
+  void require_clean(bool data = false) {
+    const CheckReport report = check(data);
+    for (const std::string& problem : report.problems) {
+      UNSCOPED_INFO(problem);
+    }
+    REQUIRE(report.clean());
+  }
+
+  static NewInode regular(std::uint32_t permissions = 0644) {
+    NewInode what;
+    what.mode = S_IFREG | permissions;
+    return what;
+  }
+  static NewInode directory(std::uint32_t permissions = 0755) {
+    NewInode what;
+    what.mode = S_IFDIR | permissions;
+    return what;
+  }
+  static NewInode symlink(std::string target) {
+    NewInode what;
+    what.mode = S_IFLNK | 0777;
+    what.symlink_target = std::move(target);
+    return what;
+  }
+
+  InodeNo file(InodeNo dir, std::string_view name) {
+    return must(names().create(dir, name, regular()))->ino;
+  }
+  InodeNo mkdir(InodeNo dir, std::string_view name) {
+    return must(names().create(dir, name, directory()))->ino;
+  }
+  InodePtr get(InodeNo ino) { return must(names().get(ino)); }
+
+  ManualClock clock{1'700'000'000 * kNsPerSecond};
+
+ private:
+  TempDir dir_;
+  std::unique_ptr<Store> store_;
+};
+
+}  // namespace odx::test
