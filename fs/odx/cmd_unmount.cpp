@@ -8,6 +8,7 @@
 // daemon lives in another pid namespace.
 #include <fcntl.h>
 #include <fmt/core.h>
+#include <fmt/ostream.h>
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/syscall.h>
@@ -48,18 +49,19 @@ class RunningDaemon {
   }
 
   void wait_until_gone() {
-    while (!exited(kPollMs)) {
+    while (!exited(process_.valid() ? kSlowMs : kFastMs)) {
       if (closed_store()) {
         // All is safe. It has only to exit, if it is a process that can be seen from here.
-        exited(kExitMs);
+        (void)exited(kSlowMs);
         return;
       }
     }
   }
 
  private:
-  static constexpr int kPollMs = 20;
-  static constexpr int kExitMs = 2000;
+  // How often to look at the lock. Looking takes it for a moment, so not often without need.
+  static constexpr int kSlowMs = 1000;
+  static constexpr int kFastMs = 20;
 
   explicit RunningDaemon(Fd lock) : lock_(std::move(lock)) {
     char text[32] = {};
@@ -139,7 +141,7 @@ int run_unmount(const Arguments& args, Streams& io) {
   if (const auto done =
           daemon::unmount_filesystem(mount->mount_point, daemon::UnmountMode::kIfIdle);
       !done) {
-    complain(io, path, Error(done.error().errno_value()).message());
+    fmt::print(io.err, "odx: {}\n", done.error().message());
     return kFailed;
   }
   if (!running) {

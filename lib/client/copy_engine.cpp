@@ -63,7 +63,7 @@ Result<void> CopyEngine::run() {
   if (worth_trying()) {
     ODX_TRY(offload());
   }
-  if (report_.note == ODX_COPY_WHOLE) {
+  if (report_.note == ODX_COPY_WHOLE || report_.note == ODX_COPY_SOURCE_CHANGED) {
     return {};
   }
   if ((options_.flags & ODX_COPY_REQUIRE_OFFLOAD) != 0) {
@@ -161,6 +161,18 @@ Result<void> CopyEngine::offload() {
       ODX_TRY(tell_progress());
     }
   }
+  return notice_shrinking();
+}
+
+// To tokens, what was cut off the source meanwhile looks like zeros.
+Result<void> CopyEngine::notice_shrinking() {
+  struct stat now {};
+  if (::fstat(source_, &now) != 0) {
+    return fail(errno);
+  }
+  if (static_cast<std::uint64_t>(now.st_size) < size_) {
+    ODX_TRY(end_at(static_cast<std::uint64_t>(now.st_size)));
+  }
   return {};
 }
 
@@ -209,11 +221,13 @@ Result<void> CopyEngine::copy_rest() {
     }
   }
   const std::uint64_t end = ODX_TRY(copy_plainly(job, report_, [this] { return tell_progress(); }));
-  if (end < size_) {
-    report_.note = ODX_COPY_SOURCE_CHANGED;
-    if (::ftruncate(destination_, static_cast<off_t>(end)) != 0) {
-      return fail(errno, "setting the destination's size");
-    }
+  return end < size_ ? end_at(end) : Result<void>{};
+}
+
+Result<void> CopyEngine::end_at(std::uint64_t end) {
+  report_.note = ODX_COPY_SOURCE_CHANGED;
+  if (::ftruncate(destination_, static_cast<off_t>(end)) != 0) {
+    return fail(errno, "setting the destination's size");
   }
   return {};
 }

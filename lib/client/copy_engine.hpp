@@ -33,6 +33,9 @@ class CopyEngine {
   // take another token.
   Result<bool> redeem(const odx_token& token, std::uint64_t span);
   Result<void> copy_rest();
+  Result<void> notice_shrinking();
+  // The source was cut short: so is the copy.
+  Result<void> end_at(std::uint64_t end);
   Result<void> set_full_size();
 
   void advance(std::uint64_t bytes);

@@ -27,10 +27,25 @@ def fill(path, piece):
     return confirmed
 
 
+def told_at_once(case):
+    """Without the kernel's write cache, the write(2) that does not fit says so itself."""
+    mount = case.mount(case.store(64 * MIB), "no_writeback")
+    file = os.open(mount.path + "/file", os.O_WRONLY | os.O_CREAT, 0o644)
+    with expect_errno(errno.ENOSPC, "write on a full store"):
+        for _ in range(65):
+            os.write(file, bytes(range(256)) * 4096)
+    os.fsync(file)
+    os.close(file)
+    case.close(mount)
+
+
 def body(case):
+    told_at_once(case)
     store = case.store(64 * MIB)
     mount = case.mount(store)
     piece = random.Random(13).randbytes(256 * 1024)
+    with open(mount.path + "/kept", "wb") as file:
+        file.write(piece * 16)
     path = mount.path + "/fill"
     first = fill(path, piece)
     say(f"{first / MIB:.1f} MiB went into a store of 64 MiB")
@@ -47,7 +62,8 @@ def body(case):
         finally:
             os.close(descriptor)
     # Copies need no room for data.
-    run(["cp", path, mount.path + "/copy"])
+    run(["cp", mount.path + "/kept", mount.path + "/copy"])
+    run(["cmp", mount.path + "/kept", mount.path + "/copy"])
     os.unlink(mount.path + "/copy")
 
     for turn in range(4):

@@ -9,7 +9,8 @@ import os
 import stat
 import sys
 
-from harness import MIB, SKIP, case_main, expect, expect_equal, is_mounted, run, say, _libc
+from harness import (MIB, SKIP, _libc, case_main, expect, expect_equal, is_mounted, run, say,
+                     start_time)
 
 CLONE_NEWNS = 0x00020000
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
@@ -73,11 +74,12 @@ def body(case):
     expect(is_mounted(point), "odxfs returned before it was mounted")
     with open(os.path.join(store, "LOCK"), encoding="ascii") as file:
         pid = file.read().split()[0]
-    expect(os.path.exists(f"/proc/{pid}"), f"the LOCK file names pid {pid}")
+    expect(start_time(pid), f"the LOCK file names pid {pid}, which is not there")
+    case.guard.tell("process", pid, start_time(pid))
     with open(point + "/copy", "rb") as file:
         expect(file.read() == data, "the copy, in the background")
     run([case.odx, "unmount", point])
-    expect(not is_mounted(point) and not os.path.exists(f"/proc/{pid}"), "odx unmount did not wait")
+    expect(not is_mounted(point) and not start_time(pid), "odx unmount did not wait")
     case.check(store)
 
 

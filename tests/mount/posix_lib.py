@@ -5,9 +5,10 @@ import ctypes
 import os
 import struct
 import sys
+import time
 import traceback
 
-from harness import Failure, _libc, say
+from harness import Failure, _libc, say, wait_for
 
 CHECKS = []
 ROOT = os.geteuid() == 0
@@ -55,6 +56,13 @@ def write(path, data=b"", mode=0o644):
 def read(path):
     with open(path, "rb") as file:
         return file.read()
+
+
+def tick():
+    """Waits until the kernel's clock for file times has moved on (some milliseconds)."""
+    clock = 5  # CLOCK_REALTIME_COARSE, which Python does not name
+    before = time.clock_gettime_ns(clock)
+    wait_for(lambda: time.clock_gettime_ns(clock) > before, "the clock", 10)
 
 
 def checked(result):

@@ -7,7 +7,7 @@ import stat
 import threading
 
 from harness import as_user, expect, expect_equal, expect_errno
-from posix_lib import ROOT, check, link_descriptor, opened, read, renameat2, write
+from posix_lib import ROOT, check, link_descriptor, opened, read, renameat2, tick, write
 
 NOREPLACE, EXCHANGE, WHITEOUT = 1, 2, 4
 O_TMPFILE = os.O_TMPFILE
@@ -82,6 +82,7 @@ def directories(folder):
     expect_equal(stat.S_IMODE(os.stat(folder + "/a").st_mode), 0o750, "mkdir's mode")
     expect_equal(os.stat(folder + "/a").st_nlink, 2, "links of an empty directory")
     before = os.stat(folder)
+    tick()
     os.mkdir(folder + "/a/b")
     os.mkdir(folder + "/a/c")
     write(folder + "/a/file")
@@ -108,6 +109,7 @@ def hard_links(folder):
     first, second = folder + "/first", folder + "/second"
     write(first, b"one")
     before = os.stat(first).st_ctime_ns
+    tick()
     os.link(first, second)
     expect_equal(os.stat(first).st_ino, os.stat(second).st_ino, "inode numbers")
     expect_equal(os.stat(first).st_nlink, 2, "link count")

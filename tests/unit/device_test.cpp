@@ -483,6 +483,7 @@ std::vector<std::unique_ptr<IoEngine>> all_engines() {
   std::vector<std::unique_ptr<IoEngine>> engines;
   engines.push_back(make_io_engine(IoEngineKind::kSync));
   engines.push_back(make_io_engine(IoEngineKind::kUring));
+  engines.push_back(make_io_engine(IoEngineKind::kUring, 1));  // the ring for single requests too
   REQUIRE(engines[0]->kind() == IoEngineKind::kSync);
   return engines;
 }
@@ -519,7 +520,7 @@ TEST_CASE("short writes are continued, up to the error") {
       const std::string name = dir.file(std::to_string(step));
       const Fd fd(::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
       const std::vector<std::byte> bytes(20'000, std::byte{7});
-      const auto engine = make_io_engine(kind);
+      const auto engine = make_io_engine(kind, 1);
       const IoRequest request = IoRequest::write(fd.get(), 0, bytes.data(), bytes.size());
       const Result<void> written = engine->run({&request, 1});
       if (written || written.error().errno_value() != EFBIG) {

@@ -57,7 +57,8 @@ std::string scanned(const KvOverlay& overlay, std::string_view from, std::string
 // Few and short keys, so that they collide.
 rc::Gen<std::string> some_key() {
   return rc::gen::nonEmpty(rc::gen::resize(
-      4, rc::gen::container<std::string>(rc::gen::elementOf(std::string("\x01" "ab\xff")))));
+      4, rc::gen::container<std::string>(rc::gen::elementOf(std::string("\x01"
+                                                                        "ab\xff")))));
 }
 
 }  // namespace
@@ -122,8 +123,7 @@ TEST_CASE("overlay equals the merged map") {
     std::map<std::string, std::string> model(base.pairs.begin(), base.pairs.end());
     KvOverlay overlay(base);
     int version = 0;
-    for (const auto& [key, keep] :
-         *rc::gen::container<std::vector<std::pair<std::string, bool>>>(
+    for (const auto& [key, keep] : *rc::gen::container<std::vector<std::pair<std::string, bool>>>(
              rc::gen::pair(some_key(), rc::gen::arbitrary<bool>()))) {
       if (keep) {
         const std::string value = std::to_string(++version);

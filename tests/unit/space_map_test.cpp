@@ -81,10 +81,11 @@ class Model {
   void add_segment(std::uint64_t blocks) {
     sizes_.push_back(blocks);
     states_.resize(states_.size() + blocks, State::kFree);
+    counts_[static_cast<std::size_t>(State::kFree)] += blocks;
   }
   [[nodiscard]] std::uint64_t total() const { return states_.size(); }
   [[nodiscard]] std::uint64_t count(State state) const {
-    return static_cast<std::uint64_t>(std::count(states_.begin(), states_.end(), state));
+    return counts_[static_cast<std::size_t>(state)];
   }
   [[nodiscard]] State at(std::uint64_t block) const { return states_[block]; }
   [[nodiscard]] const std::vector<std::uint64_t>& sizes() const { return sizes_; }
@@ -93,14 +94,14 @@ class Model {
     for (const BlockRun& run : runs) {
       for (BlockNo block = run.first; block < run.end(); block += 1) {
         RC_ASSERT(states_[block.value()] == from);
-        states_[block.value()] = to;
+        set(block, to);
       }
     }
   }
   void mark_used(const BlockRun& run) {
     for (BlockNo block = run.first; block < run.end(); block += 1) {
       if (states_[block.value()] == State::kFree) {
-        states_[block.value()] = State::kUsed;
+        set(block, State::kUsed);
       }
     }
   }
@@ -122,8 +123,15 @@ class Model {
   }
 
  private:
+  void set(BlockNo block, State state) {
+    --counts_[static_cast<std::size_t>(states_[block.value()])];
+    ++counts_[static_cast<std::size_t>(state)];
+    states_[block.value()] = state;
+  }
+
   std::vector<std::uint64_t> sizes_;
   std::vector<State> states_;
+  std::array<std::uint64_t, 3> counts_{};
 };
 
 using State = Model::State;

@@ -1,6 +1,6 @@
 // The token record's value and keys, and the counts behind the limits: no store needed.
-#include <catch2/catch.hpp>
 #include <rapidcheck.h>
+#include <catch2/catch.hpp>
 
 #include "store/meta/keys.hpp"
 #include "store/token/token_record.hpp"
@@ -41,9 +41,9 @@ TEST_CASE("a record survives its encoding", "[token]") {
     record.data_length = 0;
     for (unsigned i = 0; i <= extents_seed % kInlineExtents; ++i) {
       const std::uint64_t bytes = 512 * (1 + (extents_seed >> i) % 9);
-      record.tree.extents.push_back(
-          i % 2 == 0 ? TreeEntry::data(PhysAddr(1'000'000 * (i + 1)), bytes)
-                     : TreeEntry::hole(bytes));
+      record.tree.extents.push_back(i % 2 == 0
+                                        ? TreeEntry::data(PhysAddr(1'000'000 * (i + 1)), bytes)
+                                        : TreeEntry::hole(bytes));
       record.data_length += bytes;
     }
     record.span = record.data_length + 100;
@@ -129,6 +129,7 @@ TEST_CASE("bytes that no record has are refused", "[token]") {
     REQUIRE(with([](TokenRecord& r) { r.last_used_ns = r.created_ns - 1; }));
     REQUIRE(with([](TokenRecord& r) { r.due_ns = -1; }));
     REQUIRE(with([](TokenRecord& r) { r.ttl_ms = 0; }));
+    REQUIRE(with([](TokenRecord& r) { r.ttl_ms = kLongestTtlMs + 1; }));
     REQUIRE(with([](TokenRecord& r) { r.span = 0; }));
     REQUIRE(with([](TokenRecord& r) { r.span = r.data_length - 1; }));
     REQUIRE(with([](TokenRecord& r) { r.data_length += 1; }));  // not what the rope holds
@@ -182,6 +183,15 @@ TEST_CASE("counts never pass a limit", "[token]") {
     }
     REQUIRE(usage.live() == 0);
     REQUIRE(usage.pinned_bytes() == 0);
+  }
+  SECTION("tombstones of one user do not fill the table") {
+    for (int i = 0; i < 100'000; ++i) {
+      usage.add_tombstone(1);
+    }
+    REQUIRE_FALSE(admit(1, 0));
+    REQUIRE(admit(2, 0));
+    usage.remove_tombstone(1);
+    REQUIRE(admit(1, 0));
   }
   SECTION("tombstones do not count") {
     REQUIRE(admit(1, 10));

@@ -14,7 +14,9 @@
 #include <vector>
 
 #include "proto/token_codec.hpp"
+#include "store/check/check.hpp"
 #include "store/meta/keys.hpp"
+#include "store/mutation.hpp"
 #include "store/store.hpp"
 
 namespace odx::test {
@@ -119,9 +121,15 @@ class TokenWorld {
     open.background = false;
     store_ = ok(Store::open(path(), std::move(open)));
   }
+  // Every test ends with this: what it leaves on disk must be sound.
   void close() {
     ok(store_->close());
     store_.reset();
+    const CheckReport report = ok(check_store(path(), {.data = true}));
+    for (const std::string& problem : report.problems) {
+      UNSCOPED_INFO(problem);
+    }
+    REQUIRE(report.clean());
   }
   void reopen(bool read_only = false) {
     close();
@@ -136,8 +144,7 @@ class TokenWorld {
 
   // Files are found again by name after open().
   InodeNo file(const std::string& name, std::string_view content = {}) {
-    const InodeNo ino =
-        ok(store_->names().create(kRootInode, name, {.mode = S_IFREG | 0644}))->ino;
+    const InodeNo ino = ok(store_->names().create(kRootInode, name, {.mode = S_IFREG | 0644}))->ino;
     if (!content.empty()) {
       write_bytes(ino, 0, content);
     }
@@ -156,12 +163,12 @@ class TokenWorld {
   }
   void truncate(InodeNo ino, std::uint64_t bytes) { ok(store_->files().truncate(ino, bytes)); }
   void punch(InodeNo ino, std::uint64_t at, std::uint64_t bytes) {
-    ok(store_->files().allocate(ino, Files::AllocateMode::kPunchHole, true, FileOffset(at),
-                                bytes));
+    ok(store_->files().allocate(ino, Files::AllocateMode::kPunchHole, true, FileOffset(at), bytes));
   }
   std::string content(InodeNo ino) {
     std::string out(ok(core().inode(ino))->size() + 1, '\xEE');
-    out.resize(ok(store_->files().read(ino, FileOffset(0), std::as_writable_bytes(std::span(out)))));
+    out.resize(
+        ok(store_->files().read(ino, FileOffset(0), std::as_writable_bytes(std::span(out)))));
     return out;
   }
   void remove(const std::string& name) {
@@ -181,8 +188,8 @@ class TokenWorld {
         .size();
   }
 
-  static odx_offload read_call(std::uint64_t offset, std::uint64_t length,
-                               std::uint32_t ttl_ms = 0, std::uint64_t option_bits = 0) {
+  static odx_offload read_call(std::uint64_t offset, std::uint64_t length, std::uint32_t ttl_ms = 0,
+                               std::uint64_t option_bits = 0) {
     odx_offload call{};
     call.body.read_in.size = sizeof(odx_read_input);
     call.body.read_in.token_time_to_live = ttl_ms;
@@ -218,9 +225,8 @@ class TokenWorld {
     return write(ino, write_call(offset, length, token, transfer_offset), caller);
   }
   // A token for a range that must be whole.
-  odx_token token(InodeNo ino, std::uint64_t offset, std::uint64_t length,
-                  std::uint32_t ttl_ms = 0, std::uint64_t option_bits = 0,
-                  const OffloadCaller& caller = kRoot) {
+  odx_token token(InodeNo ino, std::uint64_t offset, std::uint64_t length, std::uint32_t ttl_ms = 0,
+                  std::uint64_t option_bits = 0, const OffloadCaller& caller = kRoot) {
     const Reply reply = read(ino, read_call(offset, length, ttl_ms, option_bits), caller);
     REQUIRE(reply.error == 0);
     REQUIRE(reply.transfer_length() == length);

@@ -72,8 +72,8 @@ TEST_CASE("facts of the file refuse a READ", "[token][read]") {
     require_refused(world.read(ino, 0, 4096, caller), EAGAIN, ODX_STATUS_FILE_LOCK_CONFLICT,
                     ODX_REASON_LOCKED);
     // 2.1#15 comes before #16.
-    require_refused(world.read(ino, 1 << 20, 4096, caller), EAGAIN,
-                    ODX_STATUS_FILE_LOCK_CONFLICT, ODX_REASON_LOCKED);
+    require_refused(world.read(ino, 1 << 20, 4096, caller), EAGAIN, ODX_STATUS_FILE_LOCK_CONFLICT,
+                    ODX_REASON_LOCKED);
   }
   SECTION("2.1#9: type") {
     require_refused(world.read(kRootInode, 0, 4096), EISDIR,
@@ -97,8 +97,8 @@ TEST_CASE("facts of the file refuse a READ", "[token][read]") {
                     ODX_REASON_FILE_OFFSET_ALIGNMENT);
     require_refused(world.read(ino, 0, 4095), EINVAL, ODX_STATUS_INVALID_PARAMETER,
                     ODX_REASON_COPY_LENGTH_ALIGNMENT);
-    require_refused(world.read(ino, 0 - kSector, 2 * kSector), EINVAL,
-                    ODX_STATUS_INVALID_PARAMETER, ODX_REASON_RANGE_WRAPS);
+    require_refused(world.read(ino, 0 - kSector, 2 * kSector), EINVAL, ODX_STATUS_INVALID_PARAMETER,
+                    ODX_REASON_RANGE_WRAPS);
     require_refused(world.read(ino, 1ULL << 63, kSector), EINVAL, ODX_STATUS_INVALID_PARAMETER,
                     ODX_REASON_OFFSET_NEGATIVE);
   }

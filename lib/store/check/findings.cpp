@@ -59,6 +59,22 @@ std::string hex(std::string_view bytes) {
 
 }  // namespace
 
+std::string quoted(std::string_view name) {
+  std::string out = "\"";
+  for (const char c : name) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7F) {
+      out += fmt::format("\\x{:02x}", byte);
+    } else {
+      if (c == '"' || c == '\\') {
+        out += '\\';
+      }
+      out += c;
+    }
+  }
+  return out + '"';
+}
+
 std::string blocks_text(std::uint64_t first, std::uint64_t end) {
   return end - first == 1 ? fmt::format("block {}", first)
                           : fmt::format("blocks {} to {}", first, end - 1);

@@ -34,6 +34,9 @@ class Findings {
   const CheckOptions& options_;
 };
 
+// A name in quotes, fit for one line.
+[[nodiscard]] std::string quoted(std::string_view name);
+
 // "block 7", "blocks 7 to 9".
 [[nodiscard]] std::string blocks_text(std::uint64_t first, std::uint64_t end);
 

@@ -56,8 +56,8 @@ void NamespaceCheck::see_entry(const KeyValue& record) {
 
   const std::uint64_t first = first_cookie(store_, entry->name);
   if (entry->cookie < first || entry->cookie - first >= kMaxEqualHashes) {
-    findings_.problem("directory {}: entry \"{}\" is filed under a hash that is not its own",
-                      dir.value(), entry->name);
+    findings_.problem("directory {}: entry {} is filed under a hash that is not its own",
+                      dir.value(), quoted(entry->name));
   }
   if (dir != group_dir_ || first != group_first_) {
     group_dir_ = dir;
@@ -65,19 +65,19 @@ void NamespaceCheck::see_entry(const KeyValue& record) {
     group_names_.clear();
   }
   if (std::find(group_names_.begin(), group_names_.end(), entry->name) != group_names_.end()) {
-    findings_.problem("directory {}: entry \"{}\" is there twice", dir.value(), entry->name);
+    findings_.problem("directory {}: entry {} is there twice", dir.value(), quoted(entry->name));
   }
   group_names_.push_back(entry->name);
 
   Facts* const directory = find(dir);
   Facts* const inode = find(entry->ino);
   if (inode == nullptr) {
-    findings_.problem("directory {}: entry \"{}\" leads to inode {}, which does not exist",
-                      dir.value(), entry->name, entry->ino.value());
+    findings_.problem("directory {}: entry {} leads to inode {}, which does not exist",
+                      dir.value(), quoted(entry->name), entry->ino.value());
   } else {
     if ((inode->mode & S_IFMT) != entry->mode) {
-      findings_.problem("directory {}: entry \"{}\" has type {:#o}, its inode {} has {:#o}",
-                        dir.value(), entry->name, entry->mode, entry->ino.value(),
+      findings_.problem("directory {}: entry {} has type {:#o}, its inode {} has {:#o}",
+                        dir.value(), quoted(entry->name), entry->mode, entry->ino.value(),
                         inode->mode & S_IFMT);
     }
     ++inode->names;
@@ -88,7 +88,7 @@ void NamespaceCheck::see_entry(const KeyValue& record) {
     }
   }
   if (directory == nullptr || !directory->is_directory()) {
-    findings_.problem("entry \"{}\" lies in inode {}, which {}", entry->name, dir.value(),
+    findings_.problem("entry {} lies in inode {}, which {}", quoted(entry->name), dir.value(),
                       directory == nullptr ? "does not exist" : "is not a directory");
     return;
   }
@@ -106,15 +106,15 @@ Result<void> NamespaceCheck::read_xattrs() {
           return;
         }
         if (record.value.size() > kMaxXattrBytes) {
-          findings_.problem("inode {}: extended attribute \"{}\" is too large", ino.value(),
-                            record.key.substr(kNameAt));
+          findings_.problem("inode {}: extended attribute {} is too large", ino.value(),
+                            quoted(record.key.substr(kNameAt)));
         }
         ++findings_.report.xattrs;
         if (Facts* const facts = find(ino)) {
           ++facts->xattrs;
         } else {
-          findings_.problem("extended attribute \"{}\" of inode {}, which does not exist",
-                            record.key.substr(kNameAt), ino.value());
+          findings_.problem("extended attribute {} of inode {}, which does not exist",
+                            quoted(record.key.substr(kNameAt)), ino.value());
         }
       });
 }

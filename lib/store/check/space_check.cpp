@@ -156,10 +156,13 @@ Result<void> SpaceCheck::compare_checksums() {
   ODX_TRY(for_each_record(
       subject_.kv, keys::kChecksums, "checksums", findings_, [&](const KeyValue& record) {
         const std::uint64_t number = keys::number_of(record.key);
-        if (record.key.size() != 9 || record.value.size() != kChecksumRecordBytes ||
+        if (record.key.size() != 9 ||
             number >= (subject_.blocks + kPerRecord - 1) / kPerRecord) {
-          findings_.problem("malformed checksum record {}", number);
+          findings_.problem("checksum record {}, where there are no blocks", number);
           return;
+        }
+        if (record.value.size() != kChecksumRecordBytes) {
+          findings_.problem("malformed checksum record {}", number);
         }
         skip_to(number);
         group = number + 1;

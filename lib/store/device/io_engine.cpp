@@ -230,6 +230,8 @@ class RingPool {
 
 class UringEngine final : public IoEngine {
  public:
+  explicit UringEngine(std::size_t least_for_ring) : least_for_ring_(least_for_ring) {}
+
   // Whether the kernel lets this process have a ring.
   bool probe() {
     std::unique_ptr<Ring> ring = pool_.borrow();
@@ -241,6 +243,9 @@ class UringEngine final : public IoEngine {
   }
 
   Result<void> run(std::span<const IoRequest> requests) override {
+    if (requests.size() < least_for_ring_) {
+      return syscalls_.run(requests);
+    }
     return with_ring([&](Ring& ring) { return run_on(ring, requests); },
                      [&] { return syscalls_.run(requests); });
   }
@@ -325,15 +330,16 @@ class UringEngine final : public IoEngine {
     return outcome;
   }
 
+  const std::size_t least_for_ring_;
   RingPool pool_;
   SyscallEngine syscalls_;
 };
 
 }  // namespace
 
-std::unique_ptr<IoEngine> make_io_engine(IoEngineKind wanted) {
+std::unique_ptr<IoEngine> make_io_engine(IoEngineKind wanted, std::size_t least_for_ring) {
   if (wanted == IoEngineKind::kUring) {
-    auto engine = std::make_unique<UringEngine>();
+    auto engine = std::make_unique<UringEngine>(least_for_ring);
     if (engine->probe()) {
       return engine;
     }

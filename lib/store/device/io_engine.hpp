@@ -48,7 +48,12 @@ class IoEngine {
   [[nodiscard]] virtual IoEngineKind kind() const = 0;
 };
 
-// Falls back to kSync where the kernel or a sandbox refuses io_uring.
-std::unique_ptr<IoEngine> make_io_engine(IoEngineKind wanted);
+// A single request is cheaper by a plain system call (README.md has the numbers).
+inline constexpr std::size_t kLeastForRing = 2;
+
+// Falls back to kSync where the kernel or a sandbox refuses io_uring. A kUring engine uses plain
+// system calls for batches of fewer than `least_for_ring` requests.
+std::unique_ptr<IoEngine> make_io_engine(IoEngineKind wanted,
+                                         std::size_t least_for_ring = kLeastForRing);
 
 }  // namespace odx

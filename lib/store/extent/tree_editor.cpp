@@ -200,7 +200,8 @@ Result<Tree> TreeEditor::close(Part part) {
     part = ODX_TRY(take(part.entries.front().child()));
   }
   Tree tree;
-  if (part.level == 0 && part.entries.size() <= kInlineExtents) {
+  // What a cut leaves of a tall tree may be nothing, at any level.
+  if (part.empty() || (part.level == 0 && part.entries.size() <= kInlineExtents)) {
     tree.extents = std::move(part.entries);
     return tree;
   }

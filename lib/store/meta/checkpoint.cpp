@@ -60,6 +60,7 @@ Result<void> MetaStoreImpl::write_checkpoint(const CheckpointJob& job) {
   {
     const std::unique_lock lock(state_lock_);
     frozen_.reset();
+    ++layers_changed_;
   }
   // Only now that LMDB's commit is durable may the ring's batches be overwritten.
   journal_->release(job.record.next);

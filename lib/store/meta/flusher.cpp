@@ -64,6 +64,7 @@ std::optional<MetaStoreImpl::Sealed> MetaStoreImpl::seal(bool with_checkpoint) {
     frozen_ = memtable_;
     sealed.frozen = frozen_;
     memtable_ = std::make_shared<Memtable>();
+    ++layers_changed_;
     memtable_bytes_ = 0;
   }
   open_bytes_ = open_.payload_bytes();

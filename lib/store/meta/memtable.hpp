@@ -1,5 +1,8 @@
 // Committed changes that are not in LMDB yet, in memory. Keys are never taken out (a deletion is a
 // tombstone), so a key's address stays good as long as the memtable lives. Not thread-safe.
+//
+// A tombstone over nothing is kept apart: queues and counts come and go all the time, and a scan
+// that had to step over all that ever was would grow slower with every commit.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 namespace odx {
@@ -24,26 +28,37 @@ class Memtable {
   };
   using Map = std::map<std::string, Entry, std::less<>>;
 
-  // Sets `key` and returns its place.
-  Map::iterator put(std::string&& key, SharedValue value) {
-    const auto [at, inserted] = entries_.try_emplace(std::move(key));
-    if (inserted) {
-      bytes_ += at->first.size() + kEntryOverhead;
-    } else if (at->second.value) {
-      bytes_ -= at->second.value->size();
+  // Sets `key` and returns its place. `nothing_below`: the value is null, and no layer under this
+  // one has the key.
+  Map::iterator put(std::string&& key, SharedValue value, bool nothing_below = false) {
+    Map::iterator at;
+    if (auto hidden = hidden_.find(key); hidden != hidden_.end()) {
+      at = entries_.insert(hidden_.extract(hidden)).position;
+    } else {
+      bool inserted = false;
+      std::tie(at, inserted) = entries_.try_emplace(std::move(key));
+      bytes_ += inserted ? at->first.size() + kEntryOverhead : 0;
     }
+    bytes_ -= at->second.value ? at->second.value->size() : 0;
     bytes_ += value ? value->size() : 0;
     at->second.value = std::move(value);
+    if (nothing_below) {
+      at = hidden_.insert(entries_.extract(at)).position;
+    }
     return at;
   }
 
   [[nodiscard]] const Entry* find(std::string_view key) const {
-    const auto at = entries_.find(key);
-    return at == entries_.end() ? nullptr : &at->second;
+    if (const auto at = entries_.find(key); at != entries_.end()) {
+      return &at->second;
+    }
+    const auto at = hidden_.find(key);
+    return at == hidden_.end() ? nullptr : &at->second;
   }
 
+  // All that a scan or the layer below has to know: values, and tombstones over something.
   [[nodiscard]] const Map& entries() const { return entries_; }
-  [[nodiscard]] bool empty() const { return entries_.empty(); }
+  [[nodiscard]] bool empty() const { return entries_.empty() && hidden_.empty(); }
   // Memory that it takes, roughly.
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
 
@@ -52,6 +67,7 @@ class Memtable {
   static constexpr std::uint64_t kEntryOverhead = 176;
 
   Map entries_;
+  Map hidden_;  // tombstones over nothing
   std::uint64_t bytes_ = 0;
 };
 

@@ -201,6 +201,28 @@ Result<std::vector<KeyValue>> MetaStoreImpl::scan(std::string_view from, std::st
   return out;
 }
 
+Result<MetaStoreImpl::Deletions> MetaStoreImpl::look_below(
+    const std::vector<std::pair<std::string, SharedValue>>& changes) const {
+  Deletions found;
+  if (std::all_of(changes.begin(), changes.end(), [](const auto& c) { return c.second != nullptr; })) {
+    return found;
+  }
+  std::shared_lock lock(state_lock_);
+  found.layers = layers_changed_;
+  const std::shared_ptr<const Memtable> frozen = frozen_;
+  const LmdbBase::Snapshot base = ODX_TRY(base_->snapshot());
+  lock.unlock();
+  for (const auto& [key, value] : changes) {
+    if (value == nullptr) {
+      const Memtable::Entry* in_frozen = frozen != nullptr ? frozen->find(key) : nullptr;
+      const bool there = in_frozen != nullptr ? in_frozen->value != nullptr
+                                              : ODX_TRY(base.get(key)).has_value();
+      found.nothing_below.push_back(!there);
+    }
+  }
+  return found;
+}
+
 Result<TxnSeq> MetaStoreImpl::commit(WriteSet writes) {
   ODX_TRY(check_writable());
   // Memory is taken before the lock as far as it can be.
@@ -217,14 +239,19 @@ Result<TxnSeq> MetaStoreImpl::commit(WriteSet writes) {
     changes.emplace_back(std::move(node.key()), std::move(value));
   }
 
+  const Deletions deletions = ODX_TRY(look_below(changes));
+
   std::uint64_t seq = 0;
   bool first = false;  // of its batch
   bool large = false;
   // Half a transaction must never be seen, so running out of memory in here ends the process.
   [&]() noexcept {
     const std::unique_lock lock(state_lock_);
+    const bool looked = deletions.layers == layers_changed_;
+    auto nothing_below = deletions.nothing_below.begin();
     for (auto& [key, value] : changes) {
-      open_.add(memtable_->put(std::move(key), std::move(value)));
+      const bool hide = !value && *nothing_below++ && looked;
+      open_.add(memtable_->put(std::move(key), std::move(value), hide));
     }
     seq = committed_ + 1;
     first = sealed_ + 1 == seq;

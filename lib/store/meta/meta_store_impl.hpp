@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "store/meta/batch.hpp"
@@ -68,6 +69,15 @@ class MetaStoreImpl final : public MetaStore {
     bool journalled = true;  // false: that checkpoint makes it durable, not the journal
   };
 
+  // Keys whose deletion leaves nothing behind: no layer below the memtable has them. True as long
+  // as layers_changed_ stays what it was.
+  struct Deletions {
+    std::uint64_t layers = 0;
+    std::vector<bool> nothing_below;  // one for each change that is a deletion, in order
+  };
+  [[nodiscard]] Result<Deletions> look_below(
+      const std::vector<std::pair<std::string, SharedValue>>& changes) const;
+
   // flusher.cpp
   void run_flusher();
   [[nodiscard]] bool flush_due() const;       // with mutex_ held
@@ -108,6 +118,7 @@ class MetaStoreImpl final : public MetaStore {
   mutable StateLock state_lock_;
   std::shared_ptr<Memtable> memtable_ = std::make_shared<Memtable>();
   std::shared_ptr<const Memtable> frozen_;  // on its way into LMDB; null when none is
+  std::uint64_t layers_changed_ = 0;        // moves whenever what lies below memtable_ changes
   OpenBatch open_;
   std::atomic<std::uint64_t> committed_{0};
   std::atomic<std::uint64_t> sealed_{0};  // the newest transaction that is in no open batch

@@ -22,7 +22,7 @@ namespace odx {
 
 namespace {
 
-constexpr std::size_t kScanRuns = 64;
+constexpr std::size_t kScanRuns = 256;
 
 void sort_and_merge(std::vector<BlockRun>& runs) {
   std::sort(runs.begin(), runs.end(),

@@ -41,8 +41,9 @@ std::int64_t take_time(Decoder& in) { return static_cast<std::int64_t>(in.le<std
 // What every record satisfies, whatever made it.
 bool consistent(const TokenRecord& record) {
   if (record.created_ns < 0 || record.last_used_ns < record.created_ns || record.due_ns < 0 ||
-      record.ttl_ms == 0 || record.span == 0 || record.span > kMaxFileBytes + 1 ||
-      record.data_length == 0 || record.data_length > record.span) {
+      record.ttl_ms == 0 || record.ttl_ms > kLongestTtlMs || record.span == 0 ||
+      record.span > kMaxFileBytes + 1 || record.data_length == 0 ||
+      record.data_length > record.span) {
     return false;
   }
   if (!record.live()) {

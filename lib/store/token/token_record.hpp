@@ -12,6 +12,9 @@
 
 namespace odx {
 
+// Thirty years: keeps sums of times inside 63 bits, whatever a mount asks for.
+inline constexpr std::uint64_t kLongestTtlMs = 1'000'000'000'000;
+
 struct TokenRecord {
   enum class State : std::uint8_t {
     kLive = 0,
@@ -27,7 +30,7 @@ struct TokenRecord {
   // Live: when it expires. Expired: when the tombstone goes. There is exactly one `Y` record for
   // every `T` record, at this time.
   std::int64_t due_ns = 0;
-  std::uint64_t ttl_ms = 0;       // of the inactivity timer, not 0
+  std::uint64_t ttl_ms = 0;       // of the inactivity timer, 1 to kLongestTtlMs
   std::uint64_t span = 0;         // bytes that the token stands for, whole sectors, not 0
   std::uint64_t data_length = 0;  // of these, bytes before the source's EOF; the rest are zeros
   Tree tree;                      // live: exactly `data_length` bytes; expired: empty

@@ -30,8 +30,6 @@ namespace {
 constexpr std::int64_t kTombstoneNs = 60 * kNsPerSecond;
 constexpr std::size_t kExpirePerTransaction = 64;
 constexpr std::size_t kScan = 256;
-// Thirty years. Keeps sums of times inside 63 bits whatever a mount asks for.
-constexpr std::uint64_t kLongestTtlMs = 1'000'000'000'000;
 
 odx_token_info describe(const TokenRecord& record) {
   odx_token_info info{};
