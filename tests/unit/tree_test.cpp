@@ -321,6 +321,30 @@ TEST_CASE("a single small change in a large rope rewrites one path under the sam
   world.check_references();
 }
 
+TEST_CASE("a tall rope can be emptied, from either end and all at once") {
+  TreeWorld world;
+  for (const std::uint64_t keep : {0ULL, 1ULL, 4000ULL}) {
+    for (const bool front : {false, true}) {
+      TreeWorld::Rope rope;
+      world.transact([&](TreeEditor& editor) {
+        rope.tree = fragments(world, editor, 6000, 3, rope.model);
+        REQUIRE(rope.tree.depth() >= 2);
+        const std::uint64_t size = rope.tree.bytes();
+        rope.tree = must(editor.splice(std::move(rope.tree), FileOffset(front ? 0 : keep),
+                                       size - keep, Tree{}));
+      });
+      const auto gone = static_cast<std::ptrdiff_t>(rope.model.size() - keep);
+      front ? rope.model.erase(rope.model.begin(), rope.model.begin() + gone)
+            : rope.model.erase(rope.model.end() - gone, rope.model.end());
+      world.ropes.push_back(std::move(rope));
+    }
+  }
+  world.check_contents();
+  world.check_references();
+  world.reclaim_all();
+  world.check_references();
+}
+
 TEST_CASE("nodes and roots survive encoding, and damage is refused") {
   TreeNode leaf{0, {TreeEntry::data(PhysAddr(8192), 100), TreeEntry::hole(5)}};
   const std::string raw = leaf.encode();
