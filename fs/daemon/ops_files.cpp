@@ -128,7 +128,7 @@ void lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_i
         return fail(ENXIO);
       }
       const FileOffset from(static_cast<std::uint64_t>(offset));
-      fs.coherence.write_back(InodeNo(ino));
+      fs.coherence.write_back(InodeNo(ino), Coherence::Caller::kSeek);
       Files& files = fs.store.files();
       const FileOffset found = whence == SEEK_DATA
                                    ? ODX_TRY(files.seek_data(InodeNo(ino), from))
@@ -139,6 +139,8 @@ void lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_i
   };
   if (whence != SEEK_DATA && whence != SEEK_HOLE) {
     ::fuse_reply_err(req, EINVAL);
+  } else if (!fs.coherence.may_be_dirty(InodeNo(ino))) {
+    seek();
   } else if (!fs.seekers.submit(seek)) {
     ::fuse_reply_err(req, ENODEV);
   }
@@ -196,11 +198,14 @@ Result<void> handle_write(Filesystem& fs, RawRequest& request) {
     return fail(EINVAL, "short write request");
   }
   const InodeNo ino = request.ino();
-  const bool kill = (in->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+  Files::WriteOptions how;
+  how.drop_set_id = (in->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+  // A page written back says nothing of when it was modified; the kernel sends that by itself.
+  how.keep_times = fs.options.writeback && (in->write_flags & FUSE_WRITE_CACHE) != 0;
   const InodePtr before = ODX_TRY(fs.store.names().get(ino));
   ODX_TRY(drop_capability(fs, *before));
-  ODX_TRY(fs.store.files().write(ino, FileOffset(in->offset), data.first(in->size), kill));
-  if (kill && (before->mode & kSetIdBits) != 0) {
+  ODX_TRY(fs.store.files().write(ino, FileOffset(in->offset), data.first(in->size), how));
+  if (how.drop_set_id && (before->mode & kSetIdBits) != 0) {
     fs.coherence.attributes_changed(ino);
   }
   fuse_write_out out{};

@@ -25,7 +25,7 @@ struct OffloadJob {
 
 int offload_read(Filesystem& fs, OffloadJob& job) {
   if (job.caller.readable && !job.caller.disabled) {
-    fs.coherence.write_back(job.ino);
+    fs.coherence.write_back(job.ino, Coherence::Caller::kIoctl);
   }
   return fs.store.tokens().offload_read(job.ino, job.caller, job.call);
 }
@@ -34,7 +34,7 @@ int offload_write(Filesystem& fs, OffloadJob& job) {
   if (!job.caller.writable || job.caller.disabled) {
     return fs.store.tokens().offload_write(job.ino, job.caller, job.call);
   }
-  fs.coherence.write_back(job.ino);
+  fs.coherence.write_back(job.ino, Coherence::Caller::kIoctl);
   const FileOffset at(job.call.body.write_in.file_offset);
   const Result<InodePtr> before = fs.store.names().get(job.ino);
   const int error = fs.store.tokens().offload_write(job.ino, job.caller, job.call);

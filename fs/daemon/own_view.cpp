@@ -20,14 +20,22 @@ constexpr int kHandleType = 0x81;
 
 }  // namespace
 
+Fd OwnView::open_root() const {
+  Fd root(::open(mount_point_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  struct stat place {};
+  if (!root.valid() || ::fstat(root.get(), &place) != 0 || place.st_dev != device_) {
+    return {};  // something else is mounted on top
+  }
+  return root;
+}
+
 Fd OwnView::open(InodeNo ino, int flags) {
   if (forbidden_.load(std::memory_order_relaxed)) {
     return {};
   }
-  const Fd mount(::open(mount_point_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  struct stat place {};
-  if (!mount.valid() || ::fstat(mount.get(), &place) != 0 || place.st_dev != device_) {
-    return {};  // something else is mounted on top
+  const Fd root = open_root();
+  if (!root.valid()) {
+    return {};
   }
   alignas(file_handle) unsigned char raw[sizeof(file_handle) + 3 * sizeof(std::uint32_t)];
   auto* handle = reinterpret_cast<file_handle*>(raw);
@@ -37,7 +45,7 @@ Fd OwnView::open(InodeNo ino, int flags) {
                                   static_cast<std::uint32_t>(ino.value()),
                                   static_cast<std::uint32_t>(kGeneration)};
   std::memcpy(raw + sizeof(file_handle), words, sizeof words);
-  Fd file(::open_by_handle_at(mount.get(), handle, flags | O_CLOEXEC));
+  Fd file(::open_by_handle_at(root.get(), handle, flags | O_CLOEXEC));
   if (!file.valid() && errno == EPERM && !forbidden_.exchange(true)) {
     spdlog::info(
         "without CAP_DAC_READ_SEARCH, modification times after offload writes show late on "
@@ -61,6 +69,11 @@ bool OwnView::write_back(InodeNo ino) {
          ::sync_file_range(file.get(), 0, 0,
                            SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
                                SYNC_FILE_RANGE_WAIT_AFTER) == 0;
+}
+
+bool OwnView::begin_write_back_of_all() {
+  const Fd root = open_root();
+  return root.valid() && ::syncfs(root.get()) == 0;
 }
 
 }  // namespace odx::daemon

@@ -11,21 +11,28 @@
 
 namespace odx::daemon {
 
-// Opens files of the mount by number. Needs CAP_DAC_READ_SEARCH; without it every call does
-// nothing. Only to be used while a request through a descriptor of the same file is being served:
-// that descriptor pins the mount and the inode, so that this cannot get into the way of an unmount.
-// Never on a receiving thread: each call makes requests to this daemon.
+// Only to be used while a request through a descriptor of the mount is being served: that
+// descriptor pins the mount (and the inode), so that this cannot get into the way of an unmount.
+// Never on a receiving thread: each call makes requests to this daemon. All calls may fail (false),
+// because the mount is hidden under another one, or for lack of a right.
 class OwnView {
  public:
   OwnView(std::string mount_point, dev_t device)
       : mount_point_(std::move(mount_point)), device_(device) {}
 
-  // Sets the file's modification (and change) time to now. False: could not.
+  // These two open the file by its number, which takes CAP_DAC_READ_SEARCH. They may wait for the
+  // kernel's lock on the inode.
+  // Sets the file's modification and change times to now.
   bool touch(InodeNo ino);
-  // Writes the file's dirty pages back and waits for them. False: could not.
+  // Writes the file's dirty pages back and waits for them.
   bool write_back(InodeNo ino);
 
+  // Has the kernel begin to write back everything that is dirty, in large pieces. Takes no lock on
+  // any file.
+  bool begin_write_back_of_all();
+
  private:
+  [[nodiscard]] Fd open_root() const;
   [[nodiscard]] Fd open(InodeNo ino, int flags);
 
   const std::string mount_point_;

@@ -34,7 +34,7 @@ constexpr Count kCounts[] = {
     {"extents", &CheckReport::extents},
     {"blocks", &CheckReport::blocks},
     {"used_blocks", &CheckReport::used_blocks},
-    {"shared_blocks", &CheckReport::shared_blocks},
+    {"data_bytes", &CheckReport::data_bytes},
     {"verified_blocks", &CheckReport::verified_blocks},
 };
 
@@ -64,10 +64,9 @@ void print_text(std::ostream& out, const std::string& store, const CheckReport& 
     verdict = report.problem_count == 1 ? "1 PROBLEM"
                                         : fmt::format("{} PROBLEMS", report.problem_count);
   }
-  fmt::print(out, "{}: {}; {} inodes, {} tokens, {} extents, {} in use, {} of it shared{}\n", store,
-             verdict, report.inodes, report.tokens, report.extents,
+  fmt::print(out, "{}: {}; {} inodes, {} tokens, {} extents, {} of data in {} of blocks{}\n", store,
+             verdict, report.inodes, report.tokens, report.extents, size_text(report.data_bytes),
              size_text(report.used_blocks * kBlockBytes),
-             size_text(report.shared_blocks * kBlockBytes),
              data ? fmt::format(", {} verified", size_text(report.verified_blocks * kBlockBytes))
                   : "");
 }

@@ -157,6 +157,7 @@ Result<CheckReport> check_state(const CheckSubject& subject, const CheckOptions&
 
   ODX_TRY(trees.read_nodes());
   ODX_TRY(names.read_inodes([&](const Inode& inode) {
+    findings.report.data_bytes += inode.tree.data_bytes();
     trees.see_tree(inode.tree, fmt::format("inode {}", inode.ino.value()));
   }));
   ODX_TRY(names.read_names());

@@ -35,7 +35,7 @@ struct CheckReport {
   std::uint64_t extents = 0;  // leaf entries that are not holes
   std::uint64_t blocks = 0;   // that exist
   std::uint64_t used_blocks = 0;
-  std::uint64_t shared_blocks = 0;    // of those, named by two or more leaf entries
+  std::uint64_t data_bytes = 0;       // of all files, holes left out, sharing not
   std::uint64_t verified_blocks = 0;  // read and found to match their checksum
 
   std::vector<std::string> problems;  // one line each

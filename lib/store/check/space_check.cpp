@@ -47,6 +47,12 @@ Result<std::vector<SpaceCheck::Reference>> SpaceCheck::read_references() {
           findings_.problem("two reference counts for block {}", record->run.first.value());
           return;
         }
+        if (!references.empty() && record->run.first == references.back().run.end() &&
+            record->refs == references.back().refs) {
+          findings_.problem("block {}: its reference count and that of the block before are equal, "
+                            "but not in one record",
+                            record->run.first.value());
+        }
         references.push_back({record->run, record->refs});
       }));
   return references;
@@ -117,7 +123,6 @@ Result<void> SpaceCheck::compare_references() {
         used_.push_back({BlockNo(at), until - at});
       }
       findings_.report.used_blocks += until - at;
-      findings_.report.shared_blocks += counted >= 2 ? until - at : 0;
     }
     if (recorded != (counted >= 2 ? counted : 0)) {
       if (wrong.end != at || wrong.counted != counted || wrong.recorded != recorded) {
@@ -174,8 +179,12 @@ Result<void> SpaceCheck::compare_checksums() {
 Result<void> SpaceCheck::compare_bitmaps() {
   // Without the mark of a clean unmount, the bitmaps mean nothing.
   const auto clean = subject_.kv.get(keys::counter("clean"));
+  if (!clean && clean.error().is_corruption()) {
+    findings_.problem("mark of a clean unmount: {}", clean.error().detail());
+    return {};
+  }
   if (!clean) {
-    return clean.error().is_corruption() ? Result<void>{} : std::unexpected(clean.error());
+    return std::unexpected(clean.error());
   }
   if (!*clean) {
     return {};

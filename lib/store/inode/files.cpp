@@ -29,11 +29,13 @@ Result<void> require_regular(const Inode& inode) {
   return {};
 }
 
-void note_change(Inode& inode, std::int64_t now_ns, bool drop_set_id) {
+void note_change(Inode& inode, std::int64_t now_ns, Files::WriteOptions options) {
   ++inode.data_version;
-  inode.mtime_ns = now_ns;
-  inode.ctime_ns = now_ns;
-  if (drop_set_id) {
+  if (!options.keep_times) {
+    inode.mtime_ns = now_ns;
+    inode.ctime_ns = now_ns;
+  }
+  if (options.drop_set_id) {
     inode.mode &= ~static_cast<std::uint32_t>(S_ISUID);
     if ((inode.mode & S_IXGRP) != 0) {
       inode.mode &= ~static_cast<std::uint32_t>(S_ISGID);
@@ -140,7 +142,7 @@ Result<std::size_t> Files::read(InodeNo ino, FileOffset at, std::span<std::byte>
 }
 
 Result<void> Files::write(InodeNo ino, FileOffset at, std::span<const std::byte> from,
-                          bool drop_set_id) {
+                          WriteOptions options) {
   constexpr std::size_t kMaxWriteBytes = 16U << 20;
   if (from.size() > kMaxWriteBytes) {
     return fail(EINVAL);
@@ -200,7 +202,7 @@ Result<void> Files::write(InodeNo ino, FileOffset at, std::span<const std::byte>
       ODX_TRY(mutation.put_checksums(run, crc));
       crc += run.count;
     }
-    note_change(inode, mutation.now_ns(), drop_set_id);
+    note_change(inode, mutation.now_ns(), options);
     mutation.put(std::move(inode));
     ODX_TRY(mutation.commit());
     blocks.keep();
@@ -223,7 +225,7 @@ Result<InodePtr> Files::truncate(InodeNo ino, std::uint64_t bytes, bool drop_set
     inode.tree = ODX_TRY(
         mutation.trees().concat(std::move(inode.tree), TreeEditor::of_hole(bytes - size)));
   }
-  note_change(inode, mutation.now_ns(), drop_set_id);
+  note_change(inode, mutation.now_ns(), {.drop_set_id = drop_set_id});
   return finish(mutation, std::move(inode));
 }
 
@@ -286,7 +288,7 @@ Result<InodePtr> Files::allocate(InodeNo ino, AllocateMode mode, bool keep_size,
           ODX_TRY(trees.splice(std::move(inode.tree), at, 0, TreeEditor::of_hole(bytes)));
       break;
   }
-  note_change(inode, mutation.now_ns(), false);
+  note_change(inode, mutation.now_ns(), {});
   return finish(mutation, std::move(inode));
 }
 
@@ -338,7 +340,7 @@ Result<Files::Copied> Files::copy_range(InodeNo from, FileOffset from_at, InodeN
   ODX_TRY(require_regular(destination));
   const Copied copied{count, piece.data_bytes()};
   ODX_TRY(overwrite(mutation, destination, to_at.value(), std::move(piece)));
-  note_change(destination, mutation.now_ns(), drop_set_id);
+  note_change(destination, mutation.now_ns(), {.drop_set_id = drop_set_id});
   mutation.put(std::move(destination));
   ODX_TRY(mutation.commit());
   core_.counters.clone_calls.fetch_add(1, std::memory_order_relaxed);

@@ -23,10 +23,16 @@ class Files {
   Result<std::size_t> read(InodeNo ino, FileOffset at, std::span<std::byte> into);
 
   // Writes all of `from` (at most 16 MiB), extending the file as needed. ENOSPC is decided here.
-  // Fastest if `from` is page-aligned and `at` a multiple of 4096. `drop_set_id` as in AttrChange.
-  // `mtime_ns`: the time to set; default now.
+  // Fastest if `from` is page-aligned and `at` a multiple of 4096.
+  struct WriteOptions {
+    bool drop_set_id = false;  // as in AttrChange
+    bool keep_times = false;   // the caller says later when the file was modified
+  };
   Result<void> write(InodeNo ino, FileOffset at, std::span<const std::byte> from,
-                     bool drop_set_id = false);
+                     WriteOptions options);
+  Result<void> write(InodeNo ino, FileOffset at, std::span<const std::byte> from) {
+    return write(ino, at, from, WriteOptions{});
+  }
 
   Result<InodePtr> truncate(InodeNo ino, std::uint64_t bytes, bool drop_set_id = false);
 

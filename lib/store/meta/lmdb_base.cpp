@@ -144,7 +144,7 @@ Result<void> LmdbBase::format(const std::string& directory) {
   {
     LmdbBase base(ODX_TRY(open_env(directory, kFormatMapBytes, 0)));
     ODX_TRY(base.open_database(false));
-    ODX_TRY(base.apply(Memtable(), AppliedRecord{.closed = true}));
+    ODX_TRY(base.apply(Memtable(), AppliedRecord{Lsn(0), {}, true}));
   }
   const Fd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd.valid() || ::fsync(fd.get()) != 0) {

@@ -182,7 +182,9 @@ void SpaceMap::take_pieces(std::uint64_t count, std::vector<BlockRun>& runs_out)
     if (segments_[index].map.free_blocks() == 0) {
       index = emptiest_segment();
     }
-    count -= take_pieces_of(index, count, runs_out);
+    const std::uint64_t taken = take_pieces_of(index, count, runs_out);
+    ODX_CHECK(taken > 0);
+    count -= taken;
   }
 }
 

@@ -16,35 +16,11 @@
 
 namespace odx {
 
-// How far a call gets without a record of its own.
-struct Tokens::ReadStep {
-  // Rules satisfied; only a token is missing.
-  struct Ready {
-    proto::ReadPlan plan;
-    std::uint64_t data_bytes = 0;  // of the range, not holes
-    bool zeros_beyond = false;
-    [[nodiscard]] bool zero_token_will_do() const {
-      return data_bytes == 0 && !plan.reaches_unaligned_eof;
-    }
-  };
-  std::variant<proto::Verdict, proto::ReadZeroLength, Ready> value;
-
-  // Writes the reply if this step is the last one.
-  std::optional<proto::Verdict> answer(odx_offload& call) const {
-    if (const auto* refusal = std::get_if<proto::Verdict>(&value)) {
-      return *refusal;
-    }
-    if (std::holds_alternative<proto::ReadZeroLength>(value)) {
-      proto::fill_read_zero_length(call);
-      return proto::Verdict{};
-    }
-    const Ready& ready = std::get<Ready>(value);
-    if (!ready.zero_token_will_do()) {
-      return std::nullopt;
-    }
-    proto::fill_read_success(call, ready.plan, proto::zero_token(), ready.zeros_beyond);
-    return proto::Verdict{};
-  }
+// What a READ that is in order needs a token for.
+struct Tokens::ReadJob {
+  proto::ReadPlan plan;
+  std::uint64_t data_bytes = 0;  // of the range, not holes
+  bool zeros_beyond = false;
 };
 
 namespace {
@@ -81,9 +57,10 @@ int Tokens::offload_read(InodeNo ino, const OffloadCaller& caller, odx_offload& 
 Tokens::Answer Tokens::read(InodeNo ino, const OffloadCaller& caller, odx_offload& call) {
   {
     const Core::FileView view = ODX_TRY(core_.view(ino));
-    const ReadStep step = ODX_TRY(examine_read(
-        *view.inode, caller, call, TreeReader(core_.nodes, *core_.meta, view.snapshot.seq())));
-    if (const auto answer = step.answer(call)) {
+    ReadJob job;
+    const auto answer = ODX_TRY(examine_read(
+        *view.inode, caller, call, TreeReader(core_.nodes, *core_.meta, view.snapshot.seq()), job));
+    if (answer) {
       return *answer;
     }
   }
@@ -103,14 +80,15 @@ Tokens::Answer Tokens::read(InodeNo ino, const OffloadCaller& caller, odx_offloa
 Tokens::Answer Tokens::grant(InodeNo ino, const OffloadCaller& caller, odx_offload& call) {
   Mutation mutation = ODX_TRY(Mutation::begin(core_));
   const Inode inode = ODX_TRY(mutation.inode(ino));
-  const ReadStep step = ODX_TRY(examine_read(
-      inode, caller, call, TreeReader(core_.nodes, mutation.kv(), NodeCache::kNewest)));
-  if (const auto answer = step.answer(call)) {
+  ReadJob job;
+  const auto answer = ODX_TRY(examine_read(
+      inode, caller, call, TreeReader(core_.nodes, mutation.kv(), NodeCache::kNewest), job));
+  if (answer) {
     return *answer;
   }
-  const auto& [plan, data_bytes, zeros_beyond] = std::get<ReadStep::Ready>(step.value);
+  const proto::ReadPlan& plan = job.plan;
 
-  TokenUsage::Admission admission = usage_.admit(caller.uid, data_bytes, options_);
+  TokenUsage::Admission admission = usage_.admit(caller.uid, job.data_bytes, options_);
   if (!admission) {
     return proto::verdict_for(ODX_REASON_TOKEN_LIMIT, kRead);
   }
@@ -131,28 +109,33 @@ Tokens::Answer Tokens::grant(InodeNo ino, const OffloadCaller& caller, odx_offlo
       return fail(EIO, durable.error().message());
     }
   }
-  proto::fill_read_success(
-      call, plan, proto::encode_token({core_.super.uuid, record.id, record.secret}), zeros_beyond);
+  proto::fill_read_success(call, plan,
+                           proto::encode_token({core_.super.uuid, record.id, record.secret}),
+                           job.zeros_beyond);
   return proto::Verdict{};
 }
 
-Result<Tokens::ReadStep> Tokens::examine_read(const Inode& inode, const OffloadCaller& caller,
-                                              const odx_offload& call, TreeReader reader) const {
+Tokens::Step Tokens::examine_read(const Inode& inode, const OffloadCaller& caller,
+                                  odx_offload& call, TreeReader reader, ReadJob& job) const {
   const proto::ReadJudgement judgement = proto::judge_read(call, facts(inode, caller));
   if (const auto* refusal = std::get_if<proto::Verdict>(&judgement)) {
-    return ReadStep{*refusal};
+    return *refusal;
   }
   if (std::holds_alternative<proto::ReadZeroLength>(judgement)) {
-    return ReadStep{proto::ReadZeroLength{}};
+    proto::fill_read_zero_length(call);
+    return proto::Verdict{};
   }
-  ReadStep::Ready ready;
-  ready.plan = std::get<proto::ReadPlan>(judgement);
-  const FileOffset begin(ready.plan.offset);
-  const FileOffset end = begin + ready.plan.data_length;
-  ready.data_bytes = ODX_TRY(reader.data_bytes(inode.tree, begin, ready.plan.data_length));
-  ready.zeros_beyond =
+  job.plan = std::get<proto::ReadPlan>(judgement);
+  const FileOffset begin(job.plan.offset);
+  const FileOffset end = begin + job.plan.data_length;
+  job.data_bytes = ODX_TRY(reader.data_bytes(inode.tree, begin, job.plan.data_length));
+  job.zeros_beyond =
       end.value() == inode.size() || !ODX_TRY(reader.seek_data(inode.tree, end)).has_value();
-  return ReadStep{ready};
+  if (job.data_bytes > 0 || job.plan.reaches_unaligned_eof) {
+    return std::nullopt;
+  }
+  proto::fill_read_success(call, job.plan, proto::zero_token(), job.zeros_beyond);
+  return proto::Verdict{};
 }
 
 }  // namespace odx

@@ -15,26 +15,11 @@
 
 namespace odx {
 
-struct Tokens::WriteStep {
-  // Rules satisfied.
-  struct Ready {
-    proto::WritePlan plan;
-    proto::TransferPlan transfer;
-    std::optional<TokenRecord> record;  // none: the zero token
-  };
-  std::variant<proto::Verdict, proto::WriteZeroLength, Ready> value;
-
-  // Writes the reply if this step is the last one.
-  std::optional<proto::Verdict> answer(odx_offload& call) const {
-    if (const auto* refusal = std::get_if<proto::Verdict>(&value)) {
-      return *refusal;
-    }
-    if (std::holds_alternative<proto::WriteZeroLength>(value)) {
-      proto::fill_write_zero_length(call);
-      return proto::Verdict{};
-    }
-    return std::nullopt;
-  }
+// What a WRITE that is in order does.
+struct Tokens::WriteJob {
+  proto::WritePlan plan;
+  proto::TransferPlan transfer;
+  std::optional<TokenRecord> record;  // none: the zero token
 };
 
 namespace {
@@ -81,25 +66,25 @@ int Tokens::offload_write(InodeNo ino, const OffloadCaller& caller, odx_offload&
 Tokens::Answer Tokens::write(InodeNo ino, const OffloadCaller& caller, odx_offload& call) {
   {
     const InodePtr inode = ODX_TRY(core_.inode(ino));
-    const WriteStep step = ODX_TRY(examine_write(*inode, caller, call, *core_.meta));
-    if (const auto answer = step.answer(call)) {
+    WriteJob job;
+    if (const auto answer = ODX_TRY(examine_write(*inode, caller, call, *core_.meta, job))) {
       return *answer;
     }
   }
   Mutation mutation = ODX_TRY(Mutation::begin(core_));
   Inode inode = ODX_TRY(mutation.inode(ino));
-  WriteStep step = ODX_TRY(examine_write(inode, caller, call, mutation.kv()));
-  if (const auto answer = step.answer(call)) {
+  WriteJob job;
+  if (const auto answer = ODX_TRY(examine_write(inode, caller, call, mutation.kv(), job))) {
     return *answer;
   }
-  auto& [plan, transfer, record] = std::get<WriteStep::Ready>(step.value);
+  const proto::TransferPlan& transfer = job.transfer;
 
   TreeEditor& trees = mutation.trees();
   Tree middle = TreeEditor::of_hole(transfer.zero_length);
   std::uint64_t shared = 0;
-  if (record && transfer.splice_length > 0) {
+  if (job.record && transfer.splice_length > 0) {
     Tree data = ODX_TRY(
-        trees.slice(record->tree, FileOffset(transfer.source_offset), transfer.splice_length));
+        trees.slice(job.record->tree, FileOffset(transfer.source_offset), transfer.splice_length));
     shared = data.data_bytes();
     middle = ODX_TRY(trees.concat(std::move(data), std::move(middle)));
   }
@@ -112,28 +97,28 @@ Tokens::Answer Tokens::write(InodeNo ino, const OffloadCaller& caller, odx_offlo
   ++inode.data_version;
   ODX_TRY(drop_privileges(inode, mutation.kv(), caller.uid));
   mutation.put(std::move(inode));
-  if (record) {
-    refresh(mutation, std::move(*record));
+  if (job.record) {
+    refresh(mutation, std::move(*job.record));
   }
   ODX_TRY(mutation.commit());
   core_.counters.tokens_redeemed.fetch_add(1, std::memory_order_relaxed);
   core_.counters.offload_bytes_shared.fetch_add(shared, std::memory_order_relaxed);
-  proto::fill_write_success(call, plan, transfer.length_written, shared);
+  proto::fill_write_success(call, job.plan, transfer.length_written, shared);
   return proto::Verdict{};
 }
 
-Result<Tokens::WriteStep> Tokens::examine_write(const Inode& inode, const OffloadCaller& caller,
-                                                const odx_offload& call, const KvReader& kv) const {
+Tokens::Step Tokens::examine_write(const Inode& inode, const OffloadCaller& caller,
+                                   odx_offload& call, const KvReader& kv, WriteJob& job) const {
   const proto::FileFacts file = facts(inode, caller);
   const proto::WriteJudgement judgement = proto::judge_write(call, file);
   if (const auto* refusal = std::get_if<proto::Verdict>(&judgement)) {
-    return WriteStep{*refusal};
+    return *refusal;
   }
   if (std::holds_alternative<proto::WriteZeroLength>(judgement)) {
-    return WriteStep{proto::WriteZeroLength{}};
+    proto::fill_write_zero_length(call);
+    return proto::Verdict{};
   }
-  WriteStep::Ready ready;
-  ready.plan = std::get<proto::WritePlan>(judgement);
+  job.plan = std::get<proto::WritePlan>(judgement);
 
   const odx_token& token = call.body.write_in.token;
   proto::TokenContent content = proto::ZeroToken{};
@@ -141,36 +126,36 @@ Result<Tokens::WriteStep> Tokens::examine_write(const Inode& inode, const Offloa
     case proto::TokenKind::kZero:
       break;
     case proto::TokenKind::kReservedType:  // 2.2#23
-      return WriteStep{refuse(ODX_REASON_TOKEN_RESERVED_TYPE)};
+      return refuse(ODX_REASON_TOKEN_RESERVED_TYPE);
     case proto::TokenKind::kMalformed:  // 2.2#19
-      return WriteStep{refuse(ODX_REASON_TOKEN_MALFORMED)};
+      return refuse(ODX_REASON_TOKEN_MALFORMED);
     case proto::TokenKind::kOurs: {
       const std::optional<proto::TokenFields> fields = proto::decode(token);
       if (fields->store != core_.super.uuid) {  // 2.2#22
-        return WriteStep{refuse(ODX_REASON_TOKEN_FOREIGN)};
+        return refuse(ODX_REASON_TOKEN_FOREIGN);
       }
-      ready.record = ODX_TRY(find(kv, fields->id));
-      if (!ready.record ||
-          !proto::token_matches(token, {core_.super.uuid, fields->id, ready.record->secret})) {
-        return WriteStep{refuse(ODX_REASON_TOKEN_UNKNOWN)};  // 2.2#19
+      job.record = ODX_TRY(find(kv, fields->id));
+      if (!job.record ||
+          !proto::token_matches(token, {core_.super.uuid, fields->id, job.record->secret})) {
+        return refuse(ODX_REASON_TOKEN_UNKNOWN);  // 2.2#19
       }
-      if (!ready.record->alive(core_.clock->now_ns())) {  // 2.2#20
-        return WriteStep{refuse(ODX_REASON_TOKEN_EXPIRED)};
+      if (!job.record->alive(core_.clock->now_ns())) {  // 2.2#20
+        return refuse(ODX_REASON_TOKEN_EXPIRED);
       }
-      if (options_.bind_to_user && ready.record->uid != caller.uid) {
-        return WriteStep{refuse(ODX_REASON_TOKEN_OTHER_USER)};
+      if (options_.bind_to_user && job.record->uid != caller.uid) {
+        return refuse(ODX_REASON_TOKEN_OTHER_USER);
       }
-      content = proto::TokenSpan{ready.record->span, ready.record->data_length};
+      content = proto::TokenSpan{job.record->span, job.record->data_length};
       break;
     }
   }
 
-  const proto::TransferJudgement transfer = proto::judge_transfer(ready.plan, file, content);
+  const proto::TransferJudgement transfer = proto::judge_transfer(job.plan, file, content);
   if (const auto* refusal = std::get_if<proto::Verdict>(&transfer)) {  // 2.2#24
-    return WriteStep{*refusal};
+    return *refusal;
   }
-  ready.transfer = std::get<proto::TransferPlan>(transfer);
-  return WriteStep{std::move(ready)};
+  job.transfer = std::get<proto::TransferPlan>(transfer);
+  return std::nullopt;
 }
 
 // Restarts the inactivity timer. Not for less than a second's gain (an eighth of a shorter timer):

@@ -69,19 +69,21 @@ class Tokens {
   [[nodiscard]] const TokenOptions& options() const { return options_; }
 
  private:
-  // What became of a call: a refusal; or success, and then the reply is in the structure.
+  // How a call ended: refused; or success, and then the reply is in the structure already.
   using Answer = Result<proto::Verdict>;
-  struct ReadStep;
-  struct WriteStep;
+  // The same; or nothing yet: every rule is satisfied, and the job says what is to be done.
+  using Step = Result<std::optional<proto::Verdict>>;
+  struct ReadJob;
+  struct WriteJob;
 
   Answer read(InodeNo ino, const OffloadCaller& caller, odx_offload& call);
   Answer grant(InodeNo ino, const OffloadCaller& caller, odx_offload& call);
-  Result<ReadStep> examine_read(const Inode& inode, const OffloadCaller& caller,
-                                const odx_offload& call, TreeReader reader) const;
+  Step examine_read(const Inode& inode, const OffloadCaller& caller, odx_offload& call,
+                    TreeReader reader, ReadJob& job) const;
 
   Answer write(InodeNo ino, const OffloadCaller& caller, odx_offload& call);
-  Result<WriteStep> examine_write(const Inode& inode, const OffloadCaller& caller,
-                                  const odx_offload& call, const KvReader& kv) const;
+  Step examine_write(const Inode& inode, const OffloadCaller& caller, odx_offload& call,
+                     const KvReader& kv, WriteJob& job) const;
   void refresh(Mutation& mutation, TokenRecord record) const;
 
   [[nodiscard]] proto::FileFacts facts(const Inode& inode, const OffloadCaller& caller) const;
