@@ -184,8 +184,8 @@ Result<void> handle_setattr(Filesystem& fs, RawRequest& request) {
     ODX_TRY(drop_capability(fs, *inode));
   }
   if ((in.valid & FATTR_SIZE) != 0) {
-    inode = ODX_TRY(
-        fs.store.files().truncate(ino, in.size, (in.valid & FATTR_KILL_SUIDGID) != 0));
+    inode = ODX_TRY(fs.store.files().truncate(
+        ino, in.size, how_to_change(fs, (in.valid & FATTR_KILL_SUIDGID) != 0)));
   }
   if ((in.valid & FATTR_MODE) != 0) {
     ODX_TRY(chmod_acl(fs, *inode, in.mode));

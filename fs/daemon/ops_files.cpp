@@ -113,35 +113,44 @@ void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len
     }
     ODX_TRY(fs.store.files().allocate(InodeNo(ino), what.mode, what.keep_size,
                                       FileOffset(static_cast<std::uint64_t>(offset)),
-                                      static_cast<std::uint64_t>(length)));
+                                      static_cast<std::uint64_t>(length),
+                                      how_to_change(fs, false)));
     ODX_TRY(drop_privileges(fs, InodeNo(ino), ::fuse_req_ctx(req)->uid));
     ::fuse_reply_err(req, 0);
     return {};
   });
 }
 
-void lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info* /*file*/) {
+void seek(fuse_req_t req, InodeNo ino, off_t offset, int whence) {
+  serve(req, "lseek", ino, [&]() -> Result<void> {
+    if (offset < 0) {
+      return fail(ENXIO);
+    }
+    const FileOffset from(static_cast<std::uint64_t>(offset));
+    Files& files = filesystem_of(req).store.files();
+    const FileOffset found = whence == SEEK_DATA ? ODX_TRY(files.seek_data(ino, from))
+                                                 : ODX_TRY(files.seek_hole(ino, from));
+    ::fuse_reply_lseek(req, static_cast<off_t>(found.value()));
+    return {};
+  });
+}
+
+void lseek(fuse_req_t req, fuse_ino_t number, off_t offset, int whence, fuse_file_info* /*file*/) {
   Filesystem& fs = filesystem_of(req);
-  const auto seek = [&fs, req, ino, offset, whence] {
-    serve(req, "lseek", InodeNo(ino), [&]() -> Result<void> {
-      if (offset < 0) {
-        return fail(ENXIO);
-      }
-      const FileOffset from(static_cast<std::uint64_t>(offset));
-      fs.coherence.write_back(InodeNo(ino), Coherence::Caller::kSeek);
-      Files& files = fs.store.files();
-      const FileOffset found = whence == SEEK_DATA
-                                   ? ODX_TRY(files.seek_data(InodeNo(ino), from))
-                                   : ODX_TRY(files.seek_hole(InodeNo(ino), from));
-      ::fuse_reply_lseek(req, static_cast<off_t>(found.value()));
-      return {};
-    });
-  };
+  const InodeNo ino(number);
   if (whence != SEEK_DATA && whence != SEEK_HOLE) {
     ::fuse_reply_err(req, EINVAL);
-  } else if (!fs.coherence.may_be_dirty(InodeNo(ino))) {
-    seek();
-  } else if (!fs.seekers.submit(seek)) {
+    return;
+  }
+  if (!fs.coherence.may_be_dirty(ino)) {
+    seek(req, ino, offset, whence);
+    return;
+  }
+  const bool taken = fs.seekers.submit([&fs, req, ino, offset, whence] {
+    fs.coherence.write_back(ino, Coherence::Caller::kSeek);
+    seek(req, ino, offset, whence);
+  });
+  if (!taken) {
     ::fuse_reply_err(req, ENODEV);
   }
 }
@@ -155,6 +164,13 @@ void add_file_operations(fuse_lowlevel_ops& ops) {
   ops.fsync = fsync;
   ops.fallocate = fallocate;
   ops.lseek = lseek;
+}
+
+Files::WriteOptions how_to_change(const Filesystem& fs, bool drop_set_id) {
+  Files::WriteOptions how;
+  how.drop_set_id = drop_set_id;
+  how.keep_times = fs.options.writeback;
+  return how;
 }
 
 fuse_open_out count_open(Filesystem& fs, InodeNo ino, std::uint32_t open_flags) {
@@ -171,7 +187,8 @@ Result<void> handle_open(Filesystem& fs, RawRequest& request) {
   const InodePtr inode = ODX_TRY(fs.store.names().get(ino));
   if ((in->flags & O_TRUNC) != 0) {
     ODX_TRY(drop_capability(fs, *inode));
-    ODX_TRY(fs.store.files().truncate(ino, 0, (in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0));
+    ODX_TRY(fs.store.files().truncate(
+        ino, 0, how_to_change(fs, (in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0)));
   }
   const std::uint32_t flags = in->flags;
   if (!request.reply_struct(count_open(fs, ino, flags))) {
@@ -223,7 +240,7 @@ Result<void> handle_copy_file_range(Filesystem& fs, RawRequest& request) {
   const InodeNo to(in->nodeid_out);
   const Files::Copied copied = ODX_TRY(fs.store.files().copy_range(
       request.ino(), FileOffset(in->off_in), to, FileOffset(in->off_out),
-      wide ? in->len : std::min(in->len, kMaxShortCopy)));
+      wide ? in->len : std::min(in->len, kMaxShortCopy), how_to_change(fs, false)));
   if (copied.bytes != 0) {
     ODX_TRY(drop_privileges(fs, to, request.header().uid));
   }

@@ -109,6 +109,8 @@ Result<void> Server::mount() {
 Result<void> Server::run() {
   if (wait_for_end()) {
     unmount();
+  } else {
+    clear_dead_mount();
   }
   fs_->controllers.stop();
   fs_->seekers.stop();
@@ -140,6 +142,16 @@ void Server::unmount() {
   const Result<void> detached = unmount_filesystem(options_.mount_point, UnmountMode::kDetach);
   if (!detached) {
     spdlog::warn("{}", detached.error().message());
+  }
+}
+
+// The kernel ended the connection: after an unmount, or because somebody aborted it, which leaves a
+// mount behind that nobody can use.
+void Server::clear_dead_mount() {
+  const std::optional<MountEntry> entry = find_mount_at(options_.mount_point);
+  if (entry && entry->device == fs_->device) {
+    spdlog::warn("the connection to the kernel was aborted");
+    (void)unmount_filesystem(options_.mount_point, UnmountMode::kDetach);
   }
 }
 

@@ -29,6 +29,7 @@ class Server {
   // True: a signal asked for the end.
   bool wait_for_end();
   void unmount();
+  void clear_dead_mount();
   Result<void> close_store();
 
   const Options options_;

@@ -36,15 +36,16 @@ po::options_description described() {
       "unit of offload requests, 512 to 4096 (default: 512)")(
       "label", po::value<std::string>()->value_name("TEXT"), "a name, at most 31 bytes")(
       "journal", po::value<std::string>()->value_name("BYTES"),
-      "size of the journal (default: 256M)")("help,h", "print this help")(
-      "version", "print the version");
+      "size of the journal (default: 256M)")("help,h", "print this help")("version",
+                                                                          "print the version");
   return options;
 }
 
 void print_help(std::ostream& out) {
-  fmt::print(out,
-             "Usage: mkfs.odxfs [OPTION...] STORE\n\n"
-             "Makes an empty odxfs store in the directory STORE, which must be missing or empty.\n\n");
+  fmt::print(
+      out,
+      "Usage: mkfs.odxfs [OPTION...] STORE\n\n"
+      "Makes an empty odxfs store in the directory STORE, which must be missing or empty.\n\n");
   out << described();
   fmt::print(out,
              "\nSizes are in bytes, or with a suffix K, M, G, T in powers of 1024.\n"
@@ -66,8 +67,9 @@ Result<Request> understand(const po::variables_map& values) {
                             ? values["operand"].as<std::vector<std::string>>()
                             : std::vector<std::string>{};
   if (operands.size() != 1) {
-    return fail(EINVAL, operands.empty() ? "which directory?"
-                                         : fmt::format("'{}' is one operand too many", operands[1]));
+    return fail(EINVAL, operands.empty()
+                            ? "which directory?"
+                            : fmt::format("'{}' is one operand too many", operands[1]));
   }
   request.store = operands[0];
   if (values.count("size") != 0) {

@@ -51,8 +51,7 @@ void print_json(std::ostream& out, const std::string& store, const CheckReport& 
   out << json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
 }
 
-void print_text(std::ostream& out, const std::string& store, const CheckReport& report,
-                bool data) {
+void print_text(std::ostream& out, const std::string& store, const CheckReport& report, bool data) {
   for (const std::string& problem : report.problems) {
     fmt::print(out, "{}\n", problem);
   }
@@ -61,14 +60,14 @@ void print_text(std::ostream& out, const std::string& store, const CheckReport& 
   }
   std::string verdict = "clean";
   if (!report.clean()) {
-    verdict = report.problem_count == 1 ? "1 PROBLEM"
-                                        : fmt::format("{} PROBLEMS", report.problem_count);
+    verdict =
+        report.problem_count == 1 ? "1 PROBLEM" : fmt::format("{} PROBLEMS", report.problem_count);
   }
-  fmt::print(out, "{}: {}; {} inodes, {} tokens, {} extents, {} of data in {} of blocks{}\n", store,
-             verdict, report.inodes, report.tokens, report.extents, size_text(report.data_bytes),
-             size_text(report.used_blocks * kBlockBytes),
-             data ? fmt::format(", {} verified", size_text(report.verified_blocks * kBlockBytes))
-                  : "");
+  fmt::print(
+      out, "{}: {}; {} inodes, {} tokens, {} extents, {} of data in {} of blocks{}\n", store,
+      verdict, report.inodes, report.tokens, report.extents, size_text(report.data_bytes),
+      size_text(report.used_blocks * kBlockBytes),
+      data ? fmt::format(", {} verified", size_text(report.verified_blocks * kBlockBytes)) : "");
 }
 
 }  // namespace

@@ -69,18 +69,18 @@ std::pair<dev_t, ino_t> key_of(const struct stat& st) { return {st.st_dev, st.st
 
 std::array<timespec, 2> times_of(const struct stat& st) { return {st.st_atim, st.st_mtim}; }
 
-// What was done to how much, in words: "offloaded 1.0 GiB, cloned 4.0 KiB".
+// What was done to how much: "1.0 GiB by offload, 4.0 KiB by copy_file_range".
 std::string paths_taken(const odx_copy_report& report) {
   std::string text;
-  const auto add = [&](const char* how, std::uint64_t bytes) {
+  const auto add = [&](std::uint64_t bytes, const char* how) {
     if (bytes != 0) {
-      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", how, size_text(bytes));
+      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", size_text(bytes), how);
     }
   };
-  add("offloaded", report.bytes_offloaded);
-  add("cloned", report.bytes_cloned);
-  add("copied", report.bytes_copied);
-  add("skipped holes of", report.bytes_skipped);
+  add(report.bytes_offloaded, "by offload");
+  add(report.bytes_cloned, "by copy_file_range");
+  add(report.bytes_copied, "by reading and writing");
+  add(report.bytes_skipped, "of holes");
   return text.empty() ? "empty" : text;
 }
 
@@ -155,6 +155,7 @@ Result<void> TreeCopy::copy_any(const Place& from, const Place& to) {
     return S_ISREG(st.st_mode) ? copy_file(from, to) : blame(from.path, "not a regular file");
   }
   if (st.st_nlink > 1 && link_to_earlier(to, st)) {
+    progress_.finish_file(S_ISREG(st.st_mode) ? static_cast<std::uint64_t>(st.st_size) : 0);
     say(from, to, "linked");
     return {};
   }

@@ -37,8 +37,8 @@ Result<void> validate(const Superblock& super) {
   }
   if (!std::has_single_bit(super.sector_bytes) || super.sector_bytes < 512 ||
       super.sector_bytes > 4096) {
-    return fail(EINVAL, fmt::format("sector size {} is not 512, 1024, 2048 or 4096",
-                                    super.sector_bytes));
+    return fail(EINVAL,
+                fmt::format("sector size {} is not 512, 1024, 2048 or 4096", super.sector_bytes));
   }
   if (super.label.size() > kMaxLabelBytes || super.label.find('\0') != std::string::npos) {
     return fail(EINVAL, fmt::format("a label has at most {} bytes", kMaxLabelBytes));
@@ -83,8 +83,8 @@ Result<Superblock> decode(std::string_view image) {
   super.sector_bytes = in.le<std::uint32_t>();
   super.generation = in.le<std::uint64_t>();
   if (version != kFormatVersion) {
-    return fail(ENOTSUP, fmt::format("store format version {}; this build knows version {}", version,
-                                     kFormatVersion));
+    return fail(ENOTSUP, fmt::format("store format version {}; this build knows version {}",
+                                     version, kFormatVersion));
   }
   const std::string_view uuid = in.bytes(super.uuid.size());
   std::copy(uuid.begin(), uuid.end(), super.uuid.begin());
@@ -116,8 +116,8 @@ Result<std::optional<std::string>> read_image(const std::string& path) {
   std::string image(kImageBytes + 1, '\0');
   std::size_t have = 0;
   while (have < image.size()) {
-    const ssize_t n = ::pread(file.get(), image.data() + have, image.size() - have,
-                              static_cast<off_t>(have));
+    const ssize_t n =
+        ::pread(file.get(), image.data() + have, image.size() - have, static_cast<off_t>(have));
     if (n < 0) {
       if (errno == EINTR) {
         continue;
@@ -187,8 +187,8 @@ Result<void> write_superblock(const std::string& store_dir, const Superblock& su
   }
   std::size_t done = 0;
   while (done < image.size()) {
-    const ssize_t n = ::pwrite(file.get(), image.data() + done, image.size() - done,
-                               static_cast<off_t>(done));
+    const ssize_t n =
+        ::pwrite(file.get(), image.data() + done, image.size() - done, static_cast<off_t>(done));
     if (n < 0) {
       if (errno == EINTR) {
         continue;

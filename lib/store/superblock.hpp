@@ -22,7 +22,7 @@ inline constexpr std::size_t kMaxLabelBytes = 31;
 struct Superblock {
   std::uint64_t generation = 1;
   Uuid uuid{};
-  std::string label;                // at most 31 bytes
+  std::string label;                 // at most 31 bytes
   std::uint32_t sector_bytes = 512;  // 512 to 4096, power of two
   std::uint64_t limit_blocks = 0;    // the store grows up to this many data blocks
   std::uint64_t compat = 0;

@@ -13,9 +13,6 @@ import sqlite3
 import sys
 import zlib
 
-# What a call on a mount whose daemon was killed may answer.
-DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENODEV)
-
 
 def record(number):
     """One record of the log: its number, its length and content that follows from both, its sum."""
@@ -104,17 +101,23 @@ def churn(folder, acknowledge):
         number += 1
 
 
+def is_gone(folder):
+    try:
+        os.stat(folder)
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED, errno.ENOENT)
+    return False
+
+
 def main():
     kinds = {"log": log, "database": database, "copies": copies, "order": order, "churn": churn}
     kind, folder, path = sys.argv[1:4]
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         kinds[kind](folder, lambda number: os.write(target, b"%d\n" % number))
-    except OSError as error:
-        if error.errno not in DEAD:
-            raise
-    except sqlite3.OperationalError as error:
-        if "disk I/O error" not in str(error) and "unable to open" not in str(error):
+    except (OSError, sqlite3.Error):
+        # SQLite has many words for it; what matters is that the mount is dead, or detached already.
+        if not is_gone(folder):
             raise
 
 

@@ -72,7 +72,7 @@ def body(case):
     case.guard.tell("mount", point)
     run([case.daemon, store, point])
     expect(is_mounted(point), "odxfs returned before it was mounted")
-    with open(os.path.join(store, "LOCK"), encoding="ascii") as file:
+    with open(os.path.join(store, "LOCK"), encoding="utf-8") as file:
         pid = file.read().split()[0]
     expect(start_time(pid), f"the LOCK file names pid {pid}, which is not there")
     case.guard.tell("process", pid, start_time(pid))

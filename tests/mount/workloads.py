@@ -38,7 +38,7 @@ class Git:
             expect_equal(self._git(clone, "rev-parse", "HEAD^{tree}"), self.tree, "the clone's tree")
         self._git(near, "checkout", "--quiet", "-b", "work", "HEAD~20")
         for number in range(5):
-            with open(os.path.join(near, f"new-{number}.txt"), "w", encoding="ascii") as file:
+            with open(os.path.join(near, f"new-{number}.txt"), "w", encoding="utf-8") as file:
                 file.write(f"line {number}\n" * 1000)
             self._git(near, "add", "-A")
             self._git(near, "commit", "--quiet", "-m", f"work {number}")

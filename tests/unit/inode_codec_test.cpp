@@ -1,6 +1,6 @@
 // The inode record: everything survives a round trip, and nothing malformed gets through.
-#include <catch2/catch.hpp>
 #include <rapidcheck.h>
+#include <catch2/catch.hpp>
 
 #include "store/inode/inode.hpp"
 #include "store/inode/names.hpp"
@@ -52,8 +52,8 @@ constexpr std::uint32_t kTypes[] = {S_IFREG, S_IFDIR, S_IFLNK, S_IFCHR, S_IFBLK,
 
 TEST_CASE("any inode survives a round trip") {
   const bool held = rc::check([] {
-    Inode inode = of_type(*rc::gen::elementOf(std::vector<std::uint32_t>(std::begin(kTypes),
-                                                                         std::end(kTypes))));
+    Inode inode = of_type(
+        *rc::gen::elementOf(std::vector<std::uint32_t>(std::begin(kTypes), std::end(kTypes))));
     inode.ino = InodeNo(*rc::gen::arbitrary<std::uint64_t>());
     inode.mode = (inode.mode & S_IFMT) | *rc::gen::inRange<std::uint32_t>(0, 010000);
     inode.uid = *rc::gen::arbitrary<std::uint32_t>();

@@ -110,13 +110,15 @@ class MetaWorld {
   MetaOptions options;
   std::function<Result<void>()> sync;     // set before open()
   std::function<void(TxnSeq)> announced;  // set before open()
-  std::unique_ptr<MetaStore> store;
 
  private:
   TempDir dir_;
   std::mutex mutex_;
   std::condition_variable moved_;
   std::uint64_t durable_ = 0;
+
+ public:
+  std::unique_ptr<MetaStore> store;  // goes first: its threads use all of the above
 };
 
 }  // namespace odx::test

@@ -55,7 +55,8 @@ OpenOptions quiet() {
 TEST_CASE("mkfs makes what it was asked for") {
   const test::TempDir dir;
   const std::string store = dir.file("store");
-  const Ran ran = mkfs({"--size", "64M", "--sector=4096", "--label", "my disk", "--journal", "2M", store});
+  const Ran ran =
+      mkfs({"--size", "64M", "--sector=4096", "--label", "my disk", "--journal", "2M", store});
   REQUIRE(ran.err.empty());
   REQUIRE(ran.code == 0);
   REQUIRE(is_one_line(ran.out));
@@ -155,9 +156,7 @@ TEST_CASE("mkfs fails where it cannot make a store, and leaves nothing") {
     std::ofstream(dir.file("file")) << "data";
     fails({"--journal=1M", dir.file("file")}, "Not a directory");
   }
-  SECTION("no parent") {
-    fails({"--journal=1M", dir.file("no/where")}, "No such file");
-  }
+  SECTION("no parent") { fails({"--journal=1M", dir.file("no/where")}, "No such file"); }
   SECTION("too small") {
     fails({"--size=1M", "--journal=1M", dir.file("store")}, "at least");
     REQUIRE_FALSE(std::filesystem::exists(dir.file("store")));

@@ -1,6 +1,7 @@
 // A small store with a clock that is moved by hand, for tests of names and of check.
 #pragma once
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <memory>
 #include <string>
@@ -111,5 +112,25 @@ class NameWorld {
   TempDir dir_;
   std::unique_ptr<Store> store_;
 };
+
+// The names in a directory, sorted, gathered in listings of `at_once` entries.
+inline std::vector<std::string> listed(Names& names, InodeNo dir, std::size_t at_once = 1000) {
+  std::vector<std::string> found;
+  std::uint64_t cookie = 0;
+  for (;;) {
+    const auto entries = must(names.list(dir, cookie, at_once));
+    for (const DirectoryEntry& entry : entries) {
+      REQUIRE(entry.cookie > cookie);
+      REQUIRE(entry.cookie >= 16);
+      REQUIRE(entry.cookie <= INT64_MAX);
+      cookie = entry.cookie;
+      found.push_back(entry.name);
+    }
+    if (entries.size() < at_once) {
+      std::sort(found.begin(), found.end());
+      return found;
+    }
+  }
+}
 
 }  // namespace odx::test

@@ -322,9 +322,9 @@ class Twin {
   }
   void remove_xattr(InodeNo ino, const std::string& name) {
     const auto at = model_.nodes.find(ino);
-    const int expected = at == model_.nodes.end()              ? ENOENT
+    const int expected = at == model_.nodes.end()             ? ENOENT
                          : at->second.xattrs.erase(name) == 0 ? ENODATA
-                                                               : 0;
+                                                              : 0;
     same(names().remove_xattr(ino, name), expected);
   }
   void reap(InodeNo ino) {
@@ -352,9 +352,9 @@ class Twin {
 TEST_CASE("random operations agree with a simple model") {
   const bool held = rc::check([] {
     const auto small = [](int n) { return rc::gen::resize(100, rc::gen::inRange(0, n)); };
-    const auto ops = *rc::gen::resize(
-        250, rc::gen::container<std::vector<Op>>(rc::gen::tuple(
-                 small(14), small(40), small(40), small(3), small(3), small(6))));
+    const auto ops =
+        *rc::gen::resize(250, rc::gen::container<std::vector<Op>>(rc::gen::tuple(
+                                  small(14), small(40), small(40), small(3), small(3), small(6))));
     // Waiting for the disk is what takes long: most sequences do so only at their end.
     const int restart = *small(8);
     Twin twin;

@@ -140,5 +140,35 @@ TEST_CASE("many threads in the same directories") {
   world.require_clean();
 }
 
+TEST_CASE("what is gone stays gone, whoever looks while it goes") {
+  NameWorld world;
+  Names& names = world.names();
+  std::atomic<std::uint64_t> victim{0};
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 2; ++i) {
+    readers.emplace_back([&] {
+      while (!stop) {
+        (void)names.get(InodeNo(victim));
+      }
+    });
+  }
+  int ghosts = 0;
+  for (int i = 0; i < 20000; ++i) {
+    const InodeNo ino = world.file(kRootInode, "f");
+    victim = ino.value();
+    must(names.unlink(kRootInode, "f"));
+    must(names.reap(ino));
+    ghosts += err(names.get(ino)) == ENOENT ? 0 : 1;
+  }
+  stop = true;
+  for (std::thread& reader : readers) {
+    reader.join();
+  }
+  REQUIRE(ghosts == 0);
+  world.close();
+  world.require_clean();
+}
+
 }  // namespace
 }  // namespace odx

@@ -21,7 +21,7 @@ TEST_CASE_METHOD(InOdxfs, "cp: offloads, and -v says so") {
   const Run run = run_odx({"cp", "-v", from, to});
   CHECK(run.code == 0);
   CHECK(run.err.empty());
-  CHECK(run.out == from + " -> " + to + ": offloaded 1.0 MiB\n");
+  CHECK(run.out == from + " -> " + to + ": 1.0 MiB by offload\n");
   CHECK(same(read_file(to), data));
   CHECK(fake.live_tokens() == 0);
 }

@@ -15,6 +15,7 @@
 #include <algorithm>
 
 #include "base/fd.hpp"
+#include "store/check/damage_owners.hpp"
 #include "store/check/findings.hpp"
 #include "store/check/namespace_check.hpp"
 #include "store/check/space_check.hpp"
@@ -31,21 +32,14 @@ namespace {
 
 using check::Findings;
 using check::for_each_record;
-
-std::string token_text(const TokenId& id) {
-  std::string text = "token ";
-  for (const std::uint8_t byte : id) {
-    text += fmt::format("{:02x}", byte);
-  }
-  return text;
-}
+using check::token_text;
 
 // Every token has one expiry record, and there are no others.
 Result<void> check_tokens(const CheckSubject& subject, check::TreeCheck& trees,
                           Findings& findings) {
   std::vector<std::string> expected;
-  ODX_TRY(for_each_record(
-      subject.kv, keys::kToken, "tokens", findings, [&](const KeyValue& record) {
+  ODX_TRY(
+      for_each_record(subject.kv, keys::kToken, "tokens", findings, [&](const KeyValue& record) {
         const Result<TokenId> id = token_id_of_key(record.key);
         if (!id) {
           findings.problem("{}", id.error().detail());
@@ -114,9 +108,9 @@ Result<void> check_counter(const CheckSubject& subject, std::string_view name,
 
 // Records of tables that this format does not have.
 Result<void> check_tables(const CheckSubject& subject, Findings& findings) {
-  std::string known{keys::kBitmap,   keys::kChecksums, keys::kDirent,  keys::kReclaim,
-                    keys::kInode,    keys::kNode,      keys::kNodeRefs, keys::kBlockRefs,
-                    keys::kCounter,  keys::kToken,     keys::kXattr,   keys::kTokenExpiry,
+  std::string known{keys::kBitmap,  keys::kChecksums, keys::kDirent,   keys::kReclaim,
+                    keys::kInode,   keys::kNode,      keys::kNodeRefs, keys::kBlockRefs,
+                    keys::kCounter, keys::kToken,     keys::kXattr,    keys::kTokenExpiry,
                     keys::kOrphan};
   std::sort(known.begin(), known.end());
   std::string from(1, '\x01');
@@ -175,7 +169,8 @@ Result<CheckReport> check_state(const CheckSubject& subject, const CheckOptions&
   ODX_TRY(check_counter(subject, keys::kNodeCounter, trees.highest().value(), findings));
   ODX_TRY(check_tables(subject, findings));
   if (options.data) {
-    ODX_TRY(space.verify_data());
+    const std::vector<std::uint64_t> damaged = ODX_TRY(space.verify_data());
+    ODX_TRY(check::name_damage_owners(subject, damaged, findings));
   }
   return std::move(findings.report);
 }
@@ -190,8 +185,8 @@ Result<CheckReport> check_store(const std::string& dir, const CheckOptions& opti
   meta_options.read_only = true;
   const auto meta = ODX_TRY(MetaStore::open(
       dir, super.uuid, meta_options, [] { return Result<void>{}; }, [](TxnSeq) {}));
-  CheckReport report = ODX_TRY(
-      check_state({*meta, super.uuid, device->blocks(), device.get()}, options));
+  CheckReport report =
+      ODX_TRY(check_state({*meta, super.uuid, device->blocks(), device.get()}, options));
   if (meta->stats().replay_end == JournalEnd::kDamaged) {
     ++report.problem_count;
     report.problems.insert(report.problems.begin(),

@@ -75,14 +75,17 @@ std::string quoted(std::string_view name) {
   return out + '"';
 }
 
+std::string token_text(const TokenId& id) {
+  return "token " + hex({reinterpret_cast<const char*>(id.data()), id.size()});
+}
+
 std::string blocks_text(std::uint64_t first, std::uint64_t end) {
   return end - first == 1 ? fmt::format("block {}", first)
                           : fmt::format("blocks {} to {}", first, end - 1);
 }
 
 Result<void> for_each_record(const KvReader& kv, std::string from, const std::string& end,
-                             Findings& findings,
-                             const std::function<void(const KeyValue&)>& each) {
+                             Findings& findings, const std::function<void(const KeyValue&)>& each) {
   std::size_t page = kPage;
   while (from < end) {
     const auto records = kv.scan(from, end, page);
@@ -113,8 +116,7 @@ Result<void> for_each_record(const KvReader& kv, std::string from, const std::st
 }
 
 Result<void> for_each_record(const KvReader& kv, char table, std::string_view what,
-                             Findings& findings,
-                             const std::function<void(const KeyValue&)>& each) {
+                             Findings& findings, const std::function<void(const KeyValue&)>& each) {
   std::uint64_t done = 0;
   findings.progress(what, done, 0);
   return for_each_record(kv, keys::table_begin(table), keys::table_end(table), findings,

@@ -37,16 +37,17 @@ class Findings {
 // A name in quotes, fit for one line.
 [[nodiscard]] std::string quoted(std::string_view name);
 
+// "token 0123...", by its id.
+[[nodiscard]] std::string token_text(const TokenId& id);
+
 // "block 7", "blocks 7 to 9".
 [[nodiscard]] std::string blocks_text(std::uint64_t first, std::uint64_t end);
 
 // Calls `each` with every record whose key lies in [from, end), in key order. A record whose value
 // fails its checksum is a problem, and is left out.
 Result<void> for_each_record(const KvReader& kv, std::string from, const std::string& end,
-                             Findings& findings,
-                             const std::function<void(const KeyValue&)>& each);
+                             Findings& findings, const std::function<void(const KeyValue&)>& each);
 Result<void> for_each_record(const KvReader& kv, char table, std::string_view what,
-                             Findings& findings,
-                             const std::function<void(const KeyValue&)>& each);
+                             Findings& findings, const std::function<void(const KeyValue&)>& each);
 
 }  // namespace odx::check

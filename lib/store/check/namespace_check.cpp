@@ -72,8 +72,8 @@ void NamespaceCheck::see_entry(const KeyValue& record) {
   Facts* const directory = find(dir);
   Facts* const inode = find(entry->ino);
   if (inode == nullptr) {
-    findings_.problem("directory {}: entry {} leads to inode {}, which does not exist",
-                      dir.value(), quoted(entry->name), entry->ino.value());
+    findings_.problem("directory {}: entry {} leads to inode {}, which does not exist", dir.value(),
+                      quoted(entry->name), entry->ino.value());
   } else {
     if ((inode->mode & S_IFMT) != entry->mode) {
       findings_.problem("directory {}: entry {} has type {:#o}, its inode {} has {:#o}",
@@ -169,8 +169,7 @@ void NamespaceCheck::compare_directory(const Facts& facts) {
     findings_.problem("directory {} has {} names instead of {}", ino, facts.names, names);
   }
   if (is_root && facts.parent != kRootInode) {
-    findings_.problem("the root directory takes directory {} for its parent",
-                      facts.parent.value());
+    findings_.problem("the root directory takes directory {} for its parent", facts.parent.value());
   }
   if (!removed && facts.nlink != facts.directories + 2) {
     findings_.problem("directory {}: link count is {}, but should be {}", ino, facts.nlink,

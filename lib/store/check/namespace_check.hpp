@@ -21,9 +21,7 @@ class NamespaceCheck {
   // After all of the above: what was counted against what is recorded.
   void compare();
 
-  [[nodiscard]] InodeNo highest() const {
-    return facts_.empty() ? InodeNo{} : facts_.back().ino;
-  }
+  [[nodiscard]] InodeNo highest() const { return facts_.empty() ? InodeNo{} : facts_.back().ino; }
 
  private:
   struct Facts {

@@ -49,9 +49,10 @@ Result<std::vector<SpaceCheck::Reference>> SpaceCheck::read_references() {
         }
         if (!references.empty() && record->run.first == references.back().run.end() &&
             record->refs == references.back().refs) {
-          findings_.problem("block {}: its reference count and that of the block before are equal, "
-                            "but not in one record",
-                            record->run.first.value());
+          findings_.problem(
+              "block {}: its reference count and that of the block before are equal, "
+              "but not in one record",
+              record->run.first.value());
         }
         references.push_back({record->run, record->refs});
       }));
@@ -161,8 +162,7 @@ Result<void> SpaceCheck::compare_checksums() {
   ODX_TRY(for_each_record(
       subject_.kv, keys::kChecksums, "checksums", findings_, [&](const KeyValue& record) {
         const std::uint64_t number = keys::number_of(record.key);
-        if (record.key.size() != 9 ||
-            number >= (subject_.blocks + kPerRecord - 1) / kPerRecord) {
+        if (record.key.size() != 9 || number >= (subject_.blocks + kPerRecord - 1) / kPerRecord) {
           findings_.problem("checksum record {}, where there are no blocks", number);
           return;
         }
@@ -196,8 +196,7 @@ Result<void> SpaceCheck::compare_bitmaps() {
         const std::uint64_t segment = keys::number_of(record.key);
         const std::uint64_t first = segment * kSegmentBlocks;
         if (record.key.size() != 9 || segment >= segments ||
-            record.value.size() !=
-                (std::min(kSegmentBlocks, subject_.blocks - first) + 7) / 8) {
+            record.value.size() != (std::min(kSegmentBlocks, subject_.blocks - first) + 7) / 8) {
           findings_.problem("malformed bitmap of segment {}", segment);
           expected = std::max(expected, segment + 1);
           return;
@@ -248,7 +247,7 @@ void SpaceCheck::compare_bitmap(std::uint64_t segment, std::string_view saved) {
   }
 }
 
-Result<void> SpaceCheck::verify_data() {
+Result<std::vector<std::uint64_t>> SpaceCheck::verify_data() {
   std::uint64_t done = 0;
   for (const BlockRun& run : used_) {
     constexpr std::uint64_t kAtOnce = 512;
@@ -260,7 +259,7 @@ Result<void> SpaceCheck::verify_data() {
     }
   }
   findings_.progress("data", done, findings_.report.used_blocks);
-  return {};
+  return std::move(damaged_);
 }
 
 Result<void> SpaceCheck::verify_run(BlockRun run) {
@@ -274,6 +273,7 @@ Result<void> SpaceCheck::verify_run(BlockRun run) {
       const BlockRead one{{block, 1}, data};
       if (const auto read = subject_.device->read({&one, 1}); !read) {
         findings_.problem("block {} cannot be read: {}", block.value(), read.error().message());
+        damaged_.push_back(block.value());
         continue;
       }
     }
@@ -296,12 +296,13 @@ Result<void> SpaceCheck::verify_block(BlockNo block, const std::byte* data) {
   if (crcs_.empty()) {
     return {};  // named by compare_checksums()
   }
-  const auto recorded = load_le<std::uint32_t>(crcs_.data() +
-                                               block.value() % kPerRecord * sizeof(std::uint32_t));
+  const auto recorded =
+      load_le<std::uint32_t>(crcs_.data() + block.value() % kPerRecord * sizeof(std::uint32_t));
   if (crc32c(data, kBlockBytes) == recorded) {
     ++findings_.report.verified_blocks;
   } else {
     findings_.problem("block {}: the data does not match its checksum", block.value());
+    damaged_.push_back(block.value());
   }
   return {};
 }

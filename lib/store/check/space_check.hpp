@@ -23,7 +23,8 @@ class SpaceCheck {
   // After that, in any order.
   Result<void> compare_checksums();
   Result<void> compare_bitmaps();
-  Result<void> verify_data();
+  // Answers with the blocks that cannot be read or do not match, ascending.
+  Result<std::vector<std::uint64_t>> verify_data();
 
  private:
   struct Reference {
@@ -43,6 +44,7 @@ class SpaceCheck {
   std::vector<BlockRun> used_;  // ascending, neighbours merged
 
   // For verify_data().
+  std::vector<std::uint64_t> damaged_;
   std::string crcs_;  // the checksum record read last; empty if it is missing
   std::uint64_t crcs_group_ = UINT64_MAX;
 };

@@ -80,15 +80,15 @@ void TreeCheck::see_tree(const Tree& tree, const std::string& owner) {
 }
 
 Result<void> TreeCheck::read_queue() {
-  return for_each_record(
-      kv_, keys::kReclaim, "reclaim queue", findings_, [&](const KeyValue& record) {
-        if (!is_numbered(record) || !record.value.empty()) {
-          findings_.problem("malformed record in the reclaim queue");
-          return;
-        }
-        ++findings_.report.queued;
-        refer(NodeId(keys::number_of(record.key)), "the reclaim queue");
-      });
+  return for_each_record(kv_, keys::kReclaim, "reclaim queue", findings_,
+                         [&](const KeyValue& record) {
+                           if (!is_numbered(record) || !record.value.empty()) {
+                             findings_.problem("malformed record in the reclaim queue");
+                             return;
+                           }
+                           ++findings_.report.queued;
+                           refer(NodeId(keys::number_of(record.key)), "the reclaim queue");
+                         });
 }
 
 Result<void> TreeCheck::read_children() {
@@ -114,8 +114,8 @@ Result<void> TreeCheck::read_children() {
                           node_text(child->id), child->level);
       }
       if (child->bytes != entry.bytes || child->data_bytes != entry.data_bytes) {
-        findings_.problem("{}: child {} holds {} bytes ({} data), recorded are {} ({} data)",
-                          owner, child->id.value(), child->bytes, child->data_bytes, entry.bytes,
+        findings_.problem("{}: child {} holds {} bytes ({} data), recorded are {} ({} data)", owner,
+                          child->id.value(), child->bytes, child->data_bytes, entry.bytes,
                           entry.data_bytes);
       }
     }

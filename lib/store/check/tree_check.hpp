@@ -34,7 +34,7 @@ class TreeCheck {
     NodeId id;
     std::uint64_t bytes = 0;
     std::uint64_t data_bytes = 0;
-    std::uint64_t refs = 0;     // counted
+    std::uint64_t refs = 0;  // counted
     std::uint64_t recorded = 1;
     std::uint8_t level = 0;
     std::uint8_t entries = 0;

@@ -85,8 +85,8 @@ Result<DirectoryEntry> decode_entry(const KeyValue& record) {
   return entry;
 }
 
-Result<std::optional<DirectoryEntry>> find_entry(const KvReader& kv, const Uuid& store,
-                                                 InodeNo dir, std::string_view name) {
+Result<std::optional<DirectoryEntry>> find_entry(const KvReader& kv, const Uuid& store, InodeNo dir,
+                                                 std::string_view name) {
   for (const KeyValue& record : ODX_TRY(scan_hash(kv, dir, first_cookie(store, name)))) {
     DirectoryEntry entry = ODX_TRY(decode_entry(record));
     if (entry.name == name) {
@@ -127,8 +127,8 @@ Result<std::vector<DirectoryEntry>> list_entries(const KvReader& kv, InodeNo dir
   if (cookie >= kMaxCookie || limit == 0) {
     return entries;
   }
-  const std::vector<KeyValue> records = ODX_TRY(
-      kv.scan(keys::dirent(dir, cookie + 1), keys::dirent(dir, kMaxCookie + 1), limit));
+  const std::vector<KeyValue> records =
+      ODX_TRY(kv.scan(keys::dirent(dir, cookie + 1), keys::dirent(dir, kMaxCookie + 1), limit));
   entries.reserve(records.size());
   for (const KeyValue& record : records) {
     entries.push_back(ODX_TRY(decode_entry(record)));

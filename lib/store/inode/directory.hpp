@@ -25,8 +25,8 @@ Result<void> check_name(std::string_view name);
 Result<DirectoryEntry> decode_entry(const KeyValue& record);
 
 // `dir` has an entry for `name` in at most one record.
-Result<std::optional<DirectoryEntry>> find_entry(const KvReader& kv, const Uuid& store,
-                                                 InodeNo dir, std::string_view name);
+Result<std::optional<DirectoryEntry>> find_entry(const KvReader& kv, const Uuid& store, InodeNo dir,
+                                                 std::string_view name);
 
 // The name must not exist. ENOSPC if kMaxEqualHashes others hash alike.
 Result<void> add_entry(KvOverlay& kv, const Uuid& store, InodeNo dir, std::string_view name,

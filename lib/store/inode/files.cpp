@@ -210,7 +210,7 @@ Result<void> Files::write(InodeNo ino, FileOffset at, std::span<const std::byte>
   }
 }
 
-Result<InodePtr> Files::truncate(InodeNo ino, std::uint64_t bytes, bool drop_set_id) {
+Result<InodePtr> Files::truncate(InodeNo ino, std::uint64_t bytes, WriteOptions options) {
   if (bytes > kMaxFileBytes) {
     return fail(EFBIG);
   }
@@ -225,12 +225,12 @@ Result<InodePtr> Files::truncate(InodeNo ino, std::uint64_t bytes, bool drop_set
     inode.tree = ODX_TRY(
         mutation.trees().concat(std::move(inode.tree), TreeEditor::of_hole(bytes - size)));
   }
-  note_change(inode, mutation.now_ns(), {.drop_set_id = drop_set_id});
+  note_change(inode, mutation.now_ns(), options);
   return finish(mutation, std::move(inode));
 }
 
 Result<InodePtr> Files::allocate(InodeNo ino, AllocateMode mode, bool keep_size, FileOffset at,
-                                 std::uint64_t bytes) {
+                                 std::uint64_t bytes, WriteOptions options) {
   if (bytes == 0) {
     return fail(EINVAL);
   }
@@ -288,7 +288,7 @@ Result<InodePtr> Files::allocate(InodeNo ino, AllocateMode mode, bool keep_size,
           ODX_TRY(trees.splice(std::move(inode.tree), at, 0, TreeEditor::of_hole(bytes)));
       break;
   }
-  note_change(inode, mutation.now_ns(), {});
+  note_change(inode, mutation.now_ns(), options);
   return finish(mutation, std::move(inode));
 }
 
@@ -317,7 +317,8 @@ Result<FileOffset> Files::seek_hole(InodeNo ino, FileOffset at) {
 }
 
 Result<Files::Copied> Files::copy_range(InodeNo from, FileOffset from_at, InodeNo to,
-                                        FileOffset to_at, std::uint64_t bytes, bool drop_set_id) {
+                                        FileOffset to_at, std::uint64_t bytes,
+                                        WriteOptions options) {
   if (to_at.value() > kMaxFileBytes) {
     return fail(EFBIG);
   }
@@ -340,7 +341,7 @@ Result<Files::Copied> Files::copy_range(InodeNo from, FileOffset from_at, InodeN
   ODX_TRY(require_regular(destination));
   const Copied copied{count, piece.data_bytes()};
   ODX_TRY(overwrite(mutation, destination, to_at.value(), std::move(piece)));
-  note_change(destination, mutation.now_ns(), {.drop_set_id = drop_set_id});
+  note_change(destination, mutation.now_ns(), options);
   mutation.put(std::move(destination));
   ODX_TRY(mutation.commit());
   core_.counters.clone_calls.fetch_add(1, std::memory_order_relaxed);
@@ -349,10 +350,12 @@ Result<Files::Copied> Files::copy_range(InodeNo from, FileOffset from_at, InodeN
 }
 
 Result<void> Files::sync(InodeNo ino) {
-  // The newest change of this inode, if it is known; everything otherwise.
+  // The newest change of this inode, if it is known; everything otherwise. A version that is just
+  // being published carries a number that is not committed yet; its call has not returned either.
+  const TxnSeq committed = core_.meta->committed();
   std::uint64_t ticket = 0;
   const auto hit = core_.inodes.find(ino, ticket);
-  return core_.meta->wait_durable(hit ? hit->stamp : core_.meta->committed());
+  return core_.meta->wait_durable(hit ? std::min(hit->stamp, committed) : committed);
 }
 
 }  // namespace odx

@@ -22,19 +22,24 @@ class Files {
   // of `into` behind the answer may be overwritten.
   Result<std::size_t> read(InodeNo ino, FileOffset at, std::span<std::byte> into);
 
-  // Writes all of `from` (at most 16 MiB), extending the file as needed. ENOSPC is decided here.
-  // Fastest if `from` is page-aligned and `at` a multiple of 4096.
+  // For all calls that change content.
   struct WriteOptions {
     bool drop_set_id = false;  // as in AttrChange
     bool keep_times = false;   // the caller says later when the file was modified
   };
+
+  // Writes all of `from` (at most 16 MiB), extending the file as needed. ENOSPC is decided here.
+  // Fastest if `from` is page-aligned and `at` a multiple of 4096.
   Result<void> write(InodeNo ino, FileOffset at, std::span<const std::byte> from,
                      WriteOptions options);
   Result<void> write(InodeNo ino, FileOffset at, std::span<const std::byte> from) {
     return write(ino, at, from, WriteOptions{});
   }
 
-  Result<InodePtr> truncate(InodeNo ino, std::uint64_t bytes, bool drop_set_id = false);
+  Result<InodePtr> truncate(InodeNo ino, std::uint64_t bytes, WriteOptions options);
+  Result<InodePtr> truncate(InodeNo ino, std::uint64_t bytes) {
+    return truncate(ino, bytes, WriteOptions{});
+  }
 
   enum class AllocateMode {
     kReserve,    // a promise of space is not possible on a store that never overwrites: checks
@@ -45,7 +50,11 @@ class Files {
     kInsert,     // `at` must be inside the file
   };
   Result<InodePtr> allocate(InodeNo ino, AllocateMode mode, bool keep_size, FileOffset at,
-                            std::uint64_t bytes);
+                            std::uint64_t bytes, WriteOptions options);
+  Result<InodePtr> allocate(InodeNo ino, AllocateMode mode, bool keep_size, FileOffset at,
+                            std::uint64_t bytes) {
+    return allocate(ino, mode, keep_size, at, bytes, WriteOptions{});
+  }
 
   // SEEK_DATA and SEEK_HOLE; ENXIO as lseek(2).
   Result<FileOffset> seek_data(InodeNo ino, FileOffset at);
@@ -60,7 +69,11 @@ class Files {
     std::uint64_t shared = 0;
   };
   Result<Copied> copy_range(InodeNo from, FileOffset from_at, InodeNo to, FileOffset to_at,
-                            std::uint64_t bytes, bool drop_set_id = false);
+                            std::uint64_t bytes, WriteOptions options);
+  Result<Copied> copy_range(InodeNo from, FileOffset from_at, InodeNo to, FileOffset to_at,
+                            std::uint64_t bytes) {
+    return copy_range(from, from_at, to, to_at, bytes, WriteOptions{});
+  }
 
   // Makes everything that was committed for this inode before the call durable.
   Result<void> sync(InodeNo ino);

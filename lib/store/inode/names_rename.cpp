@@ -107,8 +107,7 @@ Result<InodePtr> Names::rename(InodeNo from_dir, std::string_view from, InodeNo 
     return fail(ENOENT);
   }
   ODX_TRY(check_room(destination, 0));
-  const std::optional<DirectoryEntry> target_entry =
-      ODX_TRY(find_entry(m.kv(), store, to_dir, to));
+  const std::optional<DirectoryEntry> target_entry = ODX_TRY(find_entry(m.kv(), store, to_dir, to));
   if (target_entry && mode == RenameMode::kNoReplace) {
     return fail(EEXIST);
   }

@@ -30,9 +30,8 @@ Result<bool> reap_step(Mutation& m, InodeNo ino) {
     return corrupt(fmt::format("inode {} is an orphan but has links", ino.value()));
   }
   if (inode.xattr_count != 0) {
-    const std::vector<KeyValue> xattrs =
-        ODX_TRY(m.kv().scan(keys::xattr(ino, {}), keys::xattr(InodeNo(ino.value() + 1), {}),
-                            kXattrsPerStep));
+    const std::vector<KeyValue> xattrs = ODX_TRY(m.kv().scan(
+        keys::xattr(ino, {}), keys::xattr(InodeNo(ino.value() + 1), {}), kXattrsPerStep));
     for (const KeyValue& xattr : xattrs) {
       m.kv().erase(xattr.key);
     }
@@ -128,8 +127,7 @@ Result<void> Names::reap(InodeNo ino) {
   // Most inodes that the kernel forgets have names; they need no transaction.
   const Result<InodePtr> inode = core_.inode(ino);
   if (!inode) {
-    return inode.error().errno_value() == ENOENT ? Result<void>{}
-                                                 : std::unexpected(inode.error());
+    return inode.error().errno_value() == ENOENT ? Result<void>{} : std::unexpected(inode.error());
   }
   if ((*inode)->nlink != 0) {
     return {};
