@@ -103,6 +103,9 @@ Result<void> Server::mount() {
   if (entry && ::geteuid() == 0) {
     tune_read_ahead(entry->device);
   }
+  if (entry) {
+    ODX_TRY(watchdog_.start(options_.mount_point, entry->device));
+  }
   return {};
 }
 
@@ -112,6 +115,7 @@ Result<void> Server::run() {
   } else {
     clear_dead_mount();
   }
+  watchdog_.stop();
   fs_->controllers.stop();
   fs_->seekers.stop();
   transport_->stop();

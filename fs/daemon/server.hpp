@@ -8,6 +8,7 @@
 #include "options.hpp"
 #include "own_view.hpp"
 #include "transport.hpp"
+#include "watchdog.hpp"
 
 namespace odx::daemon {
 
@@ -37,6 +38,7 @@ class Server {
   std::unique_ptr<Filesystem> fs_;
   std::unique_ptr<OwnView> view_;
   std::unique_ptr<Transport> transport_;
+  Watchdog watchdog_;
 };
 
 }  // namespace odx::daemon

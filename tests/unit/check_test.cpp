@@ -340,26 +340,65 @@ class BadDevice final : public BlockDevice {
   BlockNo bad_;
 };
 
+// Gives the store data of its own, with one byte changed.
+void change_byte(Damaged& store, BlockNo block) {
+  namespace fs = std::filesystem;
+  fs::remove(store.path("data"));
+  fs::copy(Sample::get().dir + "/data", store.path("data"), fs::copy_options::recursive);
+  std::fstream segment(fs::directory_iterator(store.path("data"))->path(),
+                       std::ios::in | std::ios::out | std::ios::binary);
+  segment.seekp(static_cast<std::streamoff>(block.value() * kBlockBytes + 77));
+  segment.put('!');
+}
+
 TEST_CASE("data") {
   Damaged store;
   const Sample& s = Sample::get();
   const BlockNo block = blocks_of(store.inode(s.small).tree.extents.at(0)).first + 1;
+  const std::string block_text = "block " + std::to_string(block.value());
+  const std::string owner = "inode " + text(s.small) + ", \"/a/small\", has damaged data";
   CheckOptions options;
   options.data = true;
   SECTION("a block that was changed") {
-    namespace fs = std::filesystem;
-    fs::remove(store.path("data"));
-    fs::copy(s.dir + "/data", store.path("data"), fs::copy_options::recursive);
-    std::fstream segment(fs::directory_iterator(store.path("data"))->path(),
-                         std::ios::in | std::ios::out | std::ios::binary);
-    segment.seekp(static_cast<std::streamoff>(block.value() * kBlockBytes + 77));
-    segment.put('!');
-    segment.close();
+    change_byte(store, block);
     const CheckReport report = store.check(options);
-    REQUIRE(report.problems == std::vector<std::string>{"block " + std::to_string(block.value()) +
-                                                        ": the data does not match its checksum"});
+    REQUIRE(report.problems ==
+            std::vector<std::string>{block_text + ": the data does not match its checksum", owner});
     REQUIRE(report.verified_blocks == report.used_blocks - 1);
     REQUIRE(must(check_store(store.path(""), {})).clean());  // nobody looked
+  }
+  SECTION("a block that files and a token share") {
+    const NodeId root = store.inode(s.part).tree.root->id;
+    const TreeNode inner = must(TreeNode::decode(store.value(keys::node(root))));
+    const TreeNode leaf =
+        must(TreeNode::decode(store.value(keys::node(inner.entries.at(1).child()))));
+    const auto extent = std::find_if(leaf.entries.begin(), leaf.entries.end(),
+                                     [](const TreeEntry& entry) { return !entry.is_hole(); });
+    change_byte(store, blocks_of(*extent).first);
+    const CheckReport report = store.check(options);
+    const auto says = [&](const std::string& problem) {
+      return std::find(report.problems.begin(), report.problems.end(), problem) !=
+             report.problems.end();
+    };
+    REQUIRE(report.problem_count == 5);
+    REQUIRE(says("inode " + text(s.big) + ", \"/big\", has damaged data"));
+    REQUIRE(says("inode " + text(s.clone) + ", \"/clone\", has damaged data"));
+    REQUIRE(says("inode " + text(s.part) + ", \"/part\", has damaged data"));
+    REQUIRE(report.problems.back().find("token ") == 0);
+  }
+  SECTION("a file without a name") {
+    change_byte(store, blocks_of(must(TreeNode::decode(store.value(
+                                          keys::node(store.inode(s.orphan).tree.root->id))))
+                                     .entries.at(0))
+                           .first);
+    REQUIRE(store.check(options).problems.at(1) ==
+            "inode " + text(s.orphan) + ", which has no name, has damaged data");
+  }
+  SECTION("a file below a damaged directory") {
+    store.put(keys::inode(s.dir_a), "junk");
+    change_byte(store, block);
+    REQUIRE(store.check(options).problems.back() ==
+            "inode " + text(s.small) + ", \".../small\", has damaged data");
   }
   SECTION("a block that cannot be read") {
     SegmentDeviceOptions device_options;
@@ -368,9 +407,9 @@ TEST_CASE("data") {
     BadDevice device(*base, block);
     const CheckReport report =
         must(check_state({store.meta(), s.uuid, device.blocks(), &device}, options));
-    REQUIRE(report.problem_count == 1);
-    REQUIRE(report.problems[0].find("block " + std::to_string(block.value()) +
-                                    " cannot be read: medium error") == 0);
+    REQUIRE(report.problem_count == 2);
+    REQUIRE(report.problems[0].find(block_text + " cannot be read: medium error") == 0);
+    REQUIRE(report.problems[1] == owner);
     REQUIRE(report.verified_blocks == report.used_blocks - 1);
   }
 }
