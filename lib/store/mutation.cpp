@@ -113,15 +113,17 @@ Result<TxnSeq> Mutation::commit() {
     kv_->erase(keys::counter("clean"));
   }
 
-  // Readers that began earlier find their versions in the caches' history from here on; those
-  // that begin now wait until the new ones are visible everywhere (Core::view).
+  // Nodes first: a reader that began earlier and finds the new version in the KV state needs the
+  // old one in the cache's history. Inodes last: what is looked up in the KV state while an inode
+  // is not published yet is void by then, so a deleted one cannot come back into the cache. Readers
+  // that meet the new version too early wait for its snapshot (Core::view).
   const TxnSeq seq = this->seq();
   core_->nodes.publish(seq, changes);
+  ODX_CHECK(ODX_TRY(core_->meta->commit(kv_->take_writes())) == seq);
   for (auto& [ino, inode] : inodes_) {
     core_->inodes.publish(
         ino, inode ? std::make_shared<const Inode>(std::move(*inode)) : nullptr, seq);
   }
-  ODX_CHECK(ODX_TRY(core_->meta->commit(kv_->take_writes())) == seq);
   core_->clean_mark = false;
   core_->snapshots.publish(seq);
   core_->space.defer(seq, trees_->freed_blocks());

@@ -350,12 +350,10 @@ Result<Files::Copied> Files::copy_range(InodeNo from, FileOffset from_at, InodeN
 }
 
 Result<void> Files::sync(InodeNo ino) {
-  // The newest change of this inode, if it is known; everything otherwise. A version that is just
-  // being published carries a number that is not committed yet; its call has not returned either.
-  const TxnSeq committed = core_.meta->committed();
+  // The newest change of this inode, if it is known; everything otherwise.
   std::uint64_t ticket = 0;
   const auto hit = core_.inodes.find(ino, ticket);
-  return core_.meta->wait_durable(hit ? std::min(hit->stamp, committed) : committed);
+  return core_.meta->wait_durable(hit ? hit->stamp : core_.meta->committed());
 }
 
 }  // namespace odx

@@ -24,7 +24,8 @@ class InodeCache {
   // On a miss, `ticket` must be handed to offer().
   std::optional<Hit> find(InodeNo ino, std::uint64_t& ticket);
   void offer(InodeNo ino, InodePtr inode, TxnSeq stamp, std::uint64_t ticket);
-  // The version that transaction `seq` makes; null if it deletes the inode.
+  // The version that transaction `seq` has made, once the KV state shows it and before another one
+  // changes the inode; null if it deleted the inode.
   void publish(InodeNo ino, InodePtr inode, TxnSeq seq);
 
  private:
