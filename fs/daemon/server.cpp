@@ -104,7 +104,10 @@ Result<void> Server::mount() {
     tune_read_ahead(entry->device);
   }
   if (entry) {
-    ODX_TRY(watchdog_.start(options_.mount_point, entry->device));
+    const Result<void> watched = watchdog_.start(options_.mount_point, entry->device);
+    if (!watched) {
+      spdlog::warn("{}", watched.error().message());  // served all the same
+    }
   }
   return {};
 }

@@ -25,7 +25,7 @@ def loud(why):
 def become_user():
     """Drops to an ordinary user who may open /dev/fuse; what is mounted is gone when we are."""
     if _libc.unshare(CLONE_NEWNS) != 0 or _libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None):
-        loud("no mount namespace of one's own is to be had")
+        loud("no mount namespace of one's own is to be had (in a plain chroot there is none)")
     # What follows is seen by this process and its children only.
     if _libc.mount(b"none", b"/mnt", b"tmpfs", 0, b"mode=755") != 0:
         loud("nothing can be mounted")

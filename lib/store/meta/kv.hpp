@@ -1,5 +1,5 @@
 // The ordered key/value state that everything but file data lives in, as its users see it.
-// Keys are at most 500 bytes and not empty; values at most 1 MiB.
+// Keys are 1 to 500 bytes and do not begin with a zero byte; values at most 1 MiB.
 #pragma once
 
 #include <cstddef>

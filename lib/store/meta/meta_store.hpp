@@ -45,7 +45,8 @@ class MetaStore : public KvReader {
   static Result<void> format(const std::string& store_dir, std::uint64_t ring_bytes);
 
   // `sync_data` makes all data writes that returned before it durable; `on_durable` is told, on
-  // the flusher's thread and with no lock held, each time durable() has moved. The store opens
+  // the flusher's thread and with no lock held, each time durable() has moved; neither of them may
+  // wait for durability or call checkpoint() or close(). The store opens
   // read-only by itself (see failed()) if the journal is damaged inside its chain.
   static Result<std::unique_ptr<MetaStore>> open(const std::string& store_dir, const Uuid& uuid,
                                                  const MetaOptions& options,
