@@ -102,6 +102,7 @@ Result<std::unique_ptr<Transport>> Transport::create(Fd device, Filesystem& fs) 
   char* argv[] = {program, nullptr};
   fuse_args arguments = FUSE_ARGS_INIT(1, argv);
   transport->session_.reset(::fuse_session_new(&arguments, &ops, sizeof ops, &fs));
+  ::fuse_opt_free_args(&arguments);  // libfuse made a copy of its own
   if (transport->session_ == nullptr) {
     return fail(ENOMEM, "libfuse");
   }
