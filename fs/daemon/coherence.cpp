@@ -43,10 +43,10 @@
 //   5. At shutdown the executors finish first, while receiving threads still serve.
 #include "coherence.hpp"
 
-#include <spdlog/spdlog.h>
 
 #include <array>
 
+#include "base/log.hpp"
 #include "fuse_lowlevel.hpp"
 
 namespace odx::daemon {
@@ -62,7 +62,7 @@ void Coherence::drop_pages(InodeNo ino, FileOffset at, std::uint64_t bytes) {
   const int error = ::fuse_lowlevel_notify_inval_inode(
       session_, ino.value(), static_cast<off_t>(at.value()), static_cast<off_t>(bytes));
   if (!unheard(error)) {
-    spdlog::error("the kernel refuses to drop pages of inode {}: error {}", ino.value(), -error);
+    log::error("the kernel refuses to drop pages of inode {}: error {}", ino.value(), -error);
   }
 }
 
@@ -88,7 +88,7 @@ void Coherence::attributes_changed(InodeNo ino) {
   // A negative offset: attributes only, which takes no page lock.
   const int error = ::fuse_lowlevel_notify_inval_inode(session_, ino.value(), -1, 0);
   if (!unheard(error)) {
-    spdlog::error("the kernel refuses to drop attributes of inode {}: error {}", ino.value(),
+    log::error("the kernel refuses to drop attributes of inode {}: error {}", ino.value(),
                   -error);
   }
 }
@@ -111,7 +111,7 @@ void Coherence::show_growth(InodeNo ino, std::uint64_t bytes_before) {
                                                  static_cast<off_t>(last.value()), &data,
                                                  FUSE_BUF_NO_SPLICE);
   if (!unheard(error)) {
-    spdlog::error("the kernel refuses to grow inode {}: error {}", ino.value(), -error);
+    log::error("the kernel refuses to grow inode {}: error {}", ino.value(), -error);
   }
 }
 

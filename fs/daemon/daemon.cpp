@@ -3,9 +3,6 @@
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <signal.h>
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/sinks/syslog_sink.h>
-#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +11,7 @@
 #include <exception>
 #include <string>
 
+#include "base/log.hpp"
 #include "options.hpp"
 #include "server.hpp"
 
@@ -27,16 +25,6 @@ constexpr int kBadUsage = 2;
 int complain(std::string_view text, int status) {
   fmt::print(stderr, "odxfs: {}\n", text);
   return status;
-}
-
-void log_to_stderr() {
-  auto log = spdlog::stderr_logger_mt("odxfs");
-  log->set_pattern("odxfs: %v");
-  spdlog::set_default_logger(log);
-}
-
-void log_to_syslog() {
-  spdlog::set_default_logger(spdlog::syslog_logger_mt("odxfs-syslog", "odxfs", LOG_PID, LOG_DAEMON));
 }
 
 Result<std::string> absolute(const std::string& path) {
@@ -77,14 +65,14 @@ void block_signals() {
 int serve_until_unmounted(Server& server) {
   const Result<void> closed = server.run();
   if (!closed) {
-    spdlog::error("closing the store: {}", closed.error().message());
+    log::error("closing the store: {}", closed.error().message());
     return kFailed;
   }
   return 0;
 }
 
 int run_in_foreground(Options options) {
-  log_to_stderr();
+  log::to_stderr("odxfs");
   Result<std::unique_ptr<Server>> server = Server::start(std::move(options));
   if (!server) {
     return complain(server.error().message(), kFailed);
@@ -105,13 +93,13 @@ int run_as_daemon(Options options, Fd report) {
   if (::chdir("/") != 0) {
     return kFailed;
   }
-  log_to_syslog();
+  log::to_syslog("odxfs");
   Result<std::unique_ptr<Server>> server = Server::start(std::move(options));
   const std::string text = server ? std::string() : server.error().message();
   const char status = server ? '0' : '1';
   if (::write(report.get(), &status, 1) != 1 ||
       ::write(report.get(), text.data(), text.size()) < 0) {
-    spdlog::warn("nobody waits for the mount");
+    log::warn("nobody waits for the mount");
   }
   leave_terminal();
   report.reset();

@@ -1,7 +1,7 @@
 #include "filesystem.hpp"
 
-#include <spdlog/spdlog.h>
 
+#include "base/log.hpp"
 #include "reply.hpp"
 
 namespace odx::daemon {
@@ -39,7 +39,7 @@ void Filesystem::lost_name(const Inode& inode) {
 void Filesystem::reap(InodeNo ino) {
   const Result<void> reaped = guarded([&] { return store.names().reap(ino); });
   if (!reaped) {
-    spdlog::warn("inode {} stays until the next mount: {}", ino.value(),
+    log::warn("inode {} stays until the next mount: {}", ino.value(),
                  reaped.error().message());
   }
 }

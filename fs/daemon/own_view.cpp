@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -10,6 +9,7 @@
 #include <cstring>
 
 #include "attributes.hpp"
+#include "base/log.hpp"
 
 namespace odx::daemon {
 
@@ -47,7 +47,7 @@ Fd OwnView::open(InodeNo ino, int flags) {
   std::memcpy(raw + sizeof(file_handle), words, sizeof words);
   Fd file(::open_by_handle_at(root.get(), handle, flags | O_CLOEXEC));
   if (!file.valid() && errno == EPERM && !forbidden_.exchange(true)) {
-    spdlog::info(
+    log::info(
         "without CAP_DAC_READ_SEARCH, modification times after offload writes show late on "
         "this mount");
   }

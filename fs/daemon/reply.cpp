@@ -1,9 +1,10 @@
 #include "reply.hpp"
 
-#include <spdlog/spdlog.h>
 #include <sys/uio.h>
 
 #include <new>
+
+#include "base/log.hpp"
 
 namespace odx::daemon {
 
@@ -18,7 +19,7 @@ int errno_of(const Error& error, std::string_view operation, InodeNo ino) {
     value = EIO;
   }
   if (value == EIO) {
-    spdlog::error("{} of inode {}: {} ({}:{})", operation, ino.value(), error.message(),
+    log::error("{} of inode {}: {} ({}:{})", operation, ino.value(), error.message(),
                   error.where().file_name(), error.where().line());
   }
   return value;

@@ -8,7 +8,6 @@
 
 #include <poll.h>
 #include <signal.h>
-#include <spdlog/spdlog.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -16,6 +15,7 @@
 #include <chrono>
 #include <thread>
 
+#include "base/log.hpp"
 #include "mount.hpp"
 
 namespace odx::daemon {
@@ -82,7 +82,7 @@ Result<void> Server::open_store() {
 Result<void> Server::mount() {
   const bool read_only = options_.read_only || store_->core().read_only;
   if (read_only && !options_.read_only) {
-    spdlog::warn("the store is damaged; mounting it read-only");
+    log::warn("the store is damaged; mounting it read-only");
   }
   fs_ = std::make_unique<Filesystem>(*store_, options_);
   Fd device = ODX_TRY(mount_filesystem(options_, read_only));
@@ -106,7 +106,7 @@ Result<void> Server::mount() {
   if (entry) {
     const Result<void> watched = watchdog_.start(options_.mount_point, entry->device);
     if (!watched) {
-      spdlog::warn("{}", watched.error().message());  // served all the same
+      log::warn("{}", watched.error().message());  // served all the same
     }
   }
   return {};
@@ -144,11 +144,11 @@ void Server::unmount() {
     return;
   }
   // Somebody still uses it. They lose their files, but nothing that they have written.
-  spdlog::warn("unmounting while in use: {}", clean.error().message());
+  log::warn("unmounting while in use: {}", clean.error().message());
   fs_->coherence.write_back_all();
   const Result<void> detached = unmount_filesystem(options_.mount_point, UnmountMode::kDetach);
   if (!detached) {
-    spdlog::warn("{}", detached.error().message());
+    log::warn("{}", detached.error().message());
   }
 }
 
@@ -157,7 +157,7 @@ void Server::unmount() {
 void Server::clear_dead_mount() {
   const std::optional<MountEntry> entry = find_mount_at(options_.mount_point);
   if (entry && entry->device == fs_->device) {
-    spdlog::warn("the connection to the kernel was aborted");
+    log::warn("the connection to the kernel was aborted");
     (void)unmount_filesystem(options_.mount_point, UnmountMode::kDetach);
   }
 }
@@ -166,7 +166,7 @@ Result<void> Server::close_store() {
   if (!store_->core().read_only) {
     const Result<void> reaped = store_->names().reap_all_orphans();
     if (!reaped) {
-      spdlog::warn("nameless files stay until the next mount: {}", reaped.error().message());
+      log::warn("nameless files stay until the next mount: {}", reaped.error().message());
     }
   }
   return store_->close();

@@ -14,7 +14,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
@@ -23,6 +22,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "base/log.hpp"
 #include "operations.hpp"
 
 namespace odx::daemon {
@@ -179,7 +179,7 @@ void Transport::run(Worker& worker) {
   if (!stopping_) {
     const std::uint64_t one = 1;
     if (::write(ended_.get(), &one, sizeof one) < 0) {
-      spdlog::error("eventfd: {}", errno);
+      log::error("eventfd: {}", errno);
     }
     const std::lock_guard lock(mutex_);
     ready_.notify_all();
@@ -198,14 +198,14 @@ bool Transport::receive(Worker& worker, int device) {
       return true;  // ENOENT: the request was withdrawn while it was being read
     }
     if (error != ENODEV && error != ECONNABORTED) {
-      spdlog::error("reading from the kernel: {}", Error(error).message());
+      log::error("reading from the kernel: {}", Error(error).message());
     }
     return false;
   }
   const std::span<std::byte> message(base, static_cast<std::size_t>(n));
   const auto* header = reinterpret_cast<const fuse_in_header*>(base);
   if (message.size() < sizeof(fuse_in_header) || header->len != message.size()) {
-    spdlog::error("the kernel sent a malformed request of {} bytes", n);
+    log::error("the kernel sent a malformed request of {} bytes", n);
     return false;
   }
   fs_.requests.fetch_add(1, std::memory_order_relaxed);

@@ -1,13 +1,13 @@
 #include "mkfs_main.hpp"
 
 #include <fmt/core.h>
-#include <fmt/ostream.h>
 #include <unistd.h>
 
 #include <boost/program_options.hpp>
 #include <exception>
 #include <ostream>
 
+#include "base/print.hpp"
 #include "store/store.hpp"
 #include "text.hpp"
 
@@ -42,12 +42,12 @@ po::options_description described() {
 }
 
 void print_help(std::ostream& out) {
-  fmt::print(
+  print(
       out,
       "Usage: mkfs.odxfs [OPTION...] STORE\n\n"
       "Makes an empty odxfs store in the directory STORE, which must be missing or empty.\n\n");
   out << described();
-  fmt::print(out,
+  print(out,
              "\nSizes are in bytes, or with a suffix K, M, G, T in powers of 1024.\n"
              "Exit codes: 0 done, 1 failed, 2 wrong usage.\n");
 }
@@ -107,7 +107,7 @@ Result<Request> understand(const po::variables_map& values) {
 Result<void> make(const Request& request, std::ostream& out) {
   ODX_TRY(Store::format(request.store, request.format));
   const Superblock super = ODX_TRY(read_superblock(request.store));
-  fmt::print(out, "{}: odxfs store {}{}, up to {} of data, sector {}, journal {}\n", request.store,
+  print(out, "{}: odxfs store {}{}, up to {} of data, sector {}, journal {}\n", request.store,
              to_text(super.uuid), super.label.empty() ? "" : fmt::format(" \"{}\"", super.label),
              size_text(super.limit_blocks * kBlockBytes), super.sector_bytes,
              size_text(request.format.journal_bytes));
@@ -116,7 +116,7 @@ Result<void> make(const Request& request, std::ostream& out) {
 
 int run(const std::vector<std::string>& args, std::ostream& out, std::ostream& err) {
   const auto misused = [&](std::string_view why) {
-    fmt::print(err, "mkfs.odxfs: {} (see mkfs.odxfs --help)\n", why);
+    print(err, "mkfs.odxfs: {} (see mkfs.odxfs --help)\n", why);
     return kUsage;
   };
   po::options_description all = described();
@@ -137,7 +137,7 @@ int run(const std::vector<std::string>& args, std::ostream& out, std::ostream& e
     return kDone;
   }
   if (values.count("version") != 0) {
-    fmt::print(out, "mkfs.odxfs {}\n", ODX_VERSION);
+    print(out, "mkfs.odxfs {}\n", ODX_VERSION);
     return kDone;
   }
   const Result<Request> request = understand(values);
@@ -145,7 +145,7 @@ int run(const std::vector<std::string>& args, std::ostream& out, std::ostream& e
     return misused(request.error().detail());
   }
   if (const auto made = make(*request, out); !made) {
-    fmt::print(err, "mkfs.odxfs: {}\n", made.error().message());
+    print(err, "mkfs.odxfs: {}\n", made.error().message());
     return kFailed;
   }
   return kDone;
@@ -157,12 +157,12 @@ int mkfs_main(const std::vector<std::string>& args, std::ostream& out, std::ostr
   try {
     const int code = run(args, out, err);
     if (!out.flush() && code == kDone) {
-      fmt::print(err, "mkfs.odxfs: the output could not be written\n");
+      print(err, "mkfs.odxfs: the output could not be written\n");
       return kFailed;
     }
     return code;
   } catch (const std::exception& e) {
-    fmt::print(err, "mkfs.odxfs: {}\n", e.what());
+    print(err, "mkfs.odxfs: {}\n", e.what());
     return kFailed;
   }
 }

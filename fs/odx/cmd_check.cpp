@@ -1,10 +1,10 @@
 // odx check: recounts everything in a store that is not mounted.
 #include <fmt/core.h>
-#include <fmt/ostream.h>
 
 #include <nlohmann/json.hpp>
 #include <ostream>
 
+#include "base/print.hpp"
 #include "command.hpp"
 #include "progress.hpp"
 #include "store/check/check.hpp"
@@ -53,17 +53,17 @@ void print_json(std::ostream& out, const std::string& store, const CheckReport& 
 
 void print_text(std::ostream& out, const std::string& store, const CheckReport& report, bool data) {
   for (const std::string& problem : report.problems) {
-    fmt::print(out, "{}\n", problem);
+    print(out, "{}\n", problem);
   }
   if (report.problem_count > report.problems.size()) {
-    fmt::print(out, "and {} more\n", report.problem_count - report.problems.size());
+    print(out, "and {} more\n", report.problem_count - report.problems.size());
   }
   std::string verdict = "clean";
   if (!report.clean()) {
     verdict =
         report.problem_count == 1 ? "1 PROBLEM" : fmt::format("{} PROBLEMS", report.problem_count);
   }
-  fmt::print(
+  print(
       out, "{}: {}; {} inodes, {} tokens, {} extents, {} of data in {} of blocks{}\n", store,
       verdict, report.inodes, report.tokens, report.extents, size_text(report.data_bytes),
       size_text(report.used_blocks * kBlockBytes),

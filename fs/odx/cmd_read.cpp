@@ -1,11 +1,11 @@
 // odx read: the raw FSCTL_OFFLOAD_READ.
 #include <fcntl.h>
-#include <fmt/ostream.h>
 #include <sys/stat.h>
 
 #include <cerrno>
 #include <iostream>
 
+#include "base/print.hpp"
 #include "base/types.hpp"
 #include "command.hpp"
 #include "text.hpp"
@@ -30,7 +30,7 @@ void describe(std::ostream& to, const std::string& file, std::uint64_t length, s
               const odx_token& token) {
   TokenIdBytes id{};
   const bool has_id = odx_token_id(&token, id.data()) == 0;
-  fmt::print(
+  print(
       to, "{}: {} bytes, token {}{}\n", file, length, has_id ? hex(id) : "of zeros",
       (flags & ODX_READ_ALL_ZERO_BEYOND_CURRENT_RANGE) != 0 ? ", nothing but zeros after it" : "");
 }

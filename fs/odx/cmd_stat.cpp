@@ -1,12 +1,12 @@
 // odx stat: what a mounted odxfs is and has done.
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <fmt/ostream.h>
 
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <ostream>
 
+#include "base/print.hpp"
 #include "command.hpp"
 #include "text.hpp"
 
@@ -63,16 +63,16 @@ void print_json(std::ostream& out, const struct odx_stat& stat) {
 }
 
 void print_text(std::ostream& out, const struct odx_stat& stat) {
-  const auto print = [&](const char* name, const std::string& value) {
-    fmt::print(out, "{:<28}{}\n", name, value);
+  const auto row = [&](const char* name, const std::string& value) {
+    print(out, "{:<28}{}\n", name, value);
   };
-  print("uuid", uuid_text(stat.uuid));
-  print("label", label_of(stat));
-  print("sector", size_text(stat.sector_bytes));
-  print("block", size_text(stat.block_bytes));
+  row("uuid", uuid_text(stat.uuid));
+  row("label", label_of(stat));
+  row("sector", size_text(stat.sector_bytes));
+  row("block", size_text(stat.block_bytes));
   for (const Counter& counter : kCounters) {
     const std::uint64_t value = stat.*counter.value;
-    print(counter.text, counter.bytes ? size_text(value) : fmt::format("{}", value));
+    row(counter.text, counter.bytes ? size_text(value) : fmt::format("{}", value));
   }
 }
 

@@ -1,7 +1,6 @@
 // odx token list|show|drop: the live tokens of a mounted odxfs.
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <fmt/ostream.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "base/print.hpp"
 #include "command.hpp"
 #include "text.hpp"
 #include "token_file.hpp"
@@ -110,10 +110,10 @@ int list(const Arguments& args, Streams& io) {
     io.out << json.dump(2) << '\n';
     return kDone;
   }
-  fmt::print(io.out, "{:<32}  {:>6}  {:>10}  {:>10}  {:<19}  {}\n", "ID", "UID", "LENGTH", "DATA",
+  print(io.out, "{:<32}  {:>6}  {:>10}  {:>10}  {:<19}  {}\n", "ID", "UID", "LENGTH", "DATA",
              "MADE", "EXPIRES IN");
   for (const auto& info : *tokens) {
-    fmt::print(io.out, "{}  {:>6}  {:>10}  {:>10}  {}  {}\n", hex(info.id), info.uid,
+    print(io.out, "{}  {:>6}  {:>10}  {:>10}  {}  {}\n", hex(info.id), info.uid,
                size_text(info.length), size_text(info.data_bytes), time_text(info.created_ns),
                left_text(info.expires_ns));
   }
@@ -122,17 +122,17 @@ int list(const Arguments& args, Streams& io) {
 
 void print_shown(std::ostream& out, const NamedToken& named,
                  const std::optional<odx_token_info>& info) {
-  fmt::print(out, "{:<12}{}\n", "id", hex(named.id));
+  print(out, "{:<12}{}\n", "id", hex(named.id));
   if (!info) {
-    fmt::print(out, "{:<12}{}\n", "state", "not live here");
+    print(out, "{:<12}{}\n", "state", "not live here");
     return;
   }
-  fmt::print(out, "{:<12}{}\n", "state", "live");
-  fmt::print(out, "{:<12}{}\n", "uid", info->uid);
-  fmt::print(out, "{:<12}{} ({} bytes)\n", "length", size_text(info->length), info->length);
-  fmt::print(out, "{:<12}{} ({} bytes)\n", "data", size_text(info->data_bytes), info->data_bytes);
-  fmt::print(out, "{:<12}{}\n", "made", time_text(info->created_ns));
-  fmt::print(out, "{:<12}{}\n", "expires in", left_text(info->expires_ns));
+  print(out, "{:<12}{}\n", "state", "live");
+  print(out, "{:<12}{}\n", "uid", info->uid);
+  print(out, "{:<12}{} ({} bytes)\n", "length", size_text(info->length), info->length);
+  print(out, "{:<12}{} ({} bytes)\n", "data", size_text(info->data_bytes), info->data_bytes);
+  print(out, "{:<12}{}\n", "made", time_text(info->created_ns));
+  print(out, "{:<12}{}\n", "expires in", left_text(info->expires_ns));
 }
 
 int show(const Arguments& args, Streams& io) {
@@ -237,7 +237,7 @@ int run_token(const Arguments& args, Streams& io) {
     io.out << kUsageText;
     return kDone;
   }
-  fmt::print(io.err, "odx: no command 'token {}' (see odx token --help)\n", args[0]);
+  print(io.err, "odx: no command 'token {}' (see odx token --help)\n", args[0]);
   return kUsage;
 }
 

@@ -8,7 +8,6 @@
 // daemon lives in another pid namespace.
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <fmt/ostream.h>
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/syscall.h>
@@ -21,6 +20,7 @@
 #include <string>
 
 #include "../daemon/mount.hpp"
+#include "base/print.hpp"
 #include "command.hpp"
 #include "text.hpp"
 
@@ -141,7 +141,7 @@ int run_unmount(const Arguments& args, Streams& io) {
   if (const auto done =
           daemon::unmount_filesystem(mount->mount_point, daemon::UnmountMode::kIfIdle);
       !done) {
-    fmt::print(io.err, "odx: {}\n", done.error().message());
+    print(io.err, "odx: {}\n", done.error().message());
     return kFailed;
   }
   if (!running) {

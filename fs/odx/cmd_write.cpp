@@ -1,7 +1,6 @@
 // odx write: the raw FSCTL_OFFLOAD_WRITE, repeated until all is written.
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <fmt/ostream.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <iostream>
 
 #include "base/codec.hpp"
+#include "base/print.hpp"
 #include "base/types.hpp"
 #include "command.hpp"
 #include "redeem.hpp"
@@ -72,7 +72,7 @@ int run_write(const Arguments& args, Streams& io) {
                                  wanted ? *wanted : default_length(file->get(), *token, offset),
                                  line.size("transfer-offset").value_or(0));
   if (line.given("verbose")) {
-    fmt::print(io.out, "{}: {} bytes written, {} of them by sharing\n", path, done.written,
+    print(io.out, "{}: {} bytes written, {} of them by sharing\n", path, done.written,
                done.shared);
   }
   if (done.error == 0 || (!wanted && done.written > 0 && used_up(done))) {

@@ -1,8 +1,8 @@
 // odx zero: FSCTL_OFFLOAD_WRITE with the zero token.
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <fmt/ostream.h>
 
+#include "base/print.hpp"
 #include "command.hpp"
 #include "redeem.hpp"
 
@@ -29,7 +29,7 @@ int run_zero(const Arguments& args, Streams& io) {
   odx_zero_token(&token);
   const Redemption done = redeem(file->get(), token, *line.size("offset"), *line.size("length"), 0);
   if (line.given("verbose")) {
-    fmt::print(io.out, "{}: {} bytes zeroed\n", path, done.written);
+    print(io.out, "{}: {} bytes zeroed\n", path, done.written);
   }
   if (done.error == 0) {
     return kDone;

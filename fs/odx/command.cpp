@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <fmt/ostream.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <cstring>
 #include <iostream>
 
+#include "base/print.hpp"
 #include "text.hpp"
 
 namespace odx::cli {
@@ -29,7 +29,7 @@ bool is_terminal(const std::ostream& stream) {
 }
 
 void complain(Streams& io, std::string_view subject, std::string_view why) {
-  fmt::print(io.err, "odx: {}: {}\n", subject, why);
+  print(io.err, "odx: {}: {}\n", subject, why);
 }
 
 std::string why_failed(int error, const odx_result& result) {
@@ -92,7 +92,7 @@ std::optional<int> CommandLine::parse(const Arguments& args, Streams& io) {
   const auto result = read(args);
   if (!result) {
     const std::string name = usage_.substr(0, usage_.find_first_of(" ["));
-    fmt::print(io.err, "odx: {} (see odx {} --help)\n", result.error().detail(), name);
+    print(io.err, "odx: {} (see odx {} --help)\n", result.error().detail(), name);
     return kUsage;
   }
   return std::nullopt;
@@ -153,7 +153,7 @@ std::optional<std::uint64_t> CommandLine::size(const char* name) const {
 }
 
 void CommandLine::print_help(std::ostream& out) const {
-  fmt::print(out, "Usage: odx {}\n\n{}\n\n", usage_, about_);
+  print(out, "Usage: odx {}\n\n{}\n\n", usage_, about_);
   out << visible_;
   if (std::any_of(numbers_.begin(), numbers_.end(), [](const auto& n) { return n.suffixes; })) {
     out << "\nSizes are in bytes, or with a suffix K, M, G, T, P in powers of 1024.\n";

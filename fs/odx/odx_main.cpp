@@ -1,11 +1,11 @@
 #include "odx_main.hpp"
 
 #include <fmt/core.h>
-#include <fmt/ostream.h>
 
 #include <exception>
 #include <iostream>
 
+#include "base/print.hpp"
 #include "command.hpp"
 
 namespace odx::cli {
@@ -30,11 +30,11 @@ constexpr Command kCommands[] = {
 };
 
 void print_help(std::ostream& out) {
-  fmt::print(out, "Usage: odx COMMAND [ARGUMENT...]\n\nCommands:\n");
+  print(out, "Usage: odx COMMAND [ARGUMENT...]\n\nCommands:\n");
   for (const Command& command : kCommands) {
-    fmt::print(out, "  {:<10} {}\n", command.name, command.about);
+    print(out, "  {:<10} {}\n", command.name, command.about);
   }
-  fmt::print(out,
+  print(out,
              "\nodx COMMAND --help tells more; odx --version prints the version.\n"
              "Exit codes: 0 done, 1 failed, 2 wrong usage.\n");
 }
@@ -50,7 +50,7 @@ int dispatch(const Arguments& args, Streams& io) {
     return kDone;
   }
   if (name == "--version") {
-    fmt::print(io.out, "odx {}\n", ODX_VERSION);
+    print(io.out, "odx {}\n", ODX_VERSION);
     return kDone;
   }
   for (const Command& command : kCommands) {
@@ -58,7 +58,7 @@ int dispatch(const Arguments& args, Streams& io) {
       return command.run(Arguments(args.begin() + 1, args.end()), io);
     }
   }
-  fmt::print(io.err, "odx: no command '{}' (see odx --help)\n", name);
+  print(io.err, "odx: no command '{}' (see odx --help)\n", name);
   return kUsage;
 }
 
@@ -70,12 +70,12 @@ int odx_main(const std::vector<std::string>& args, std::istream& in, std::ostrea
   try {
     int code = dispatch(args, io);
     if (!out.flush() && code == kDone) {
-      fmt::print(err, "odx: the output could not be written\n");
+      print(err, "odx: the output could not be written\n");
       code = kFailed;
     }
     return code;
   } catch (const std::exception& e) {
-    fmt::print(err, "odx: {}\n", e.what());
+    print(err, "odx: {}\n", e.what());
     return kFailed;
   }
 }

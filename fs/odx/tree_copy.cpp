@@ -7,7 +7,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <fmt/ostream.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +16,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/print.hpp"
 #include "text.hpp"
 
 namespace odx::cli {
@@ -136,7 +136,7 @@ void TreeCopy::copy(const std::string& source, const std::string& destination) {
 void TreeCopy::copy_entry(const Place& from, const Place& to) {
   if (const auto result = copy_any(from, to); !result) {
     progress_.clear();
-    fmt::print(io_.err, "odx: {}\n", result.error().detail());
+    print(io_.err, "odx: {}\n", result.error().detail());
     ++problems_;
   }
 }
@@ -336,7 +336,7 @@ Result<void> TreeCopy::keep_attributes(const Place& to, int fd, const struct sta
 void TreeCopy::say(const Place& from, const Place& to, std::string_view what) {
   if (options_.verbose) {
     progress_.clear();
-    fmt::print(io_.out, "{} -> {}: {}\n", from.path, to.path, what);
+    print(io_.out, "{} -> {}: {}\n", from.path, to.path, what);
     io_.out.flush();
   }
 }

@@ -3,9 +3,9 @@
 // and those without any left are queued in turn. A transaction does a bounded number of steps, so
 // a crash in between loses nothing, and callers wait for the mutation lock only briefly.
 
+#include "base/log.hpp"
 #include "store/background.hpp"
 
-#include <spdlog/spdlog.h>
 
 #include <chrono>
 
@@ -57,7 +57,7 @@ void Background::run() {
   for (;;) {
     nanoseconds rest = kRound;
     const auto report = [](const char* what, const Error& error) {
-      spdlog::error("{}: {}", what, error.message());
+      log::error("{}: {}", what, error.message());
     };
     if (core_.meta->health()) {
       if (auto done = reclaim_queue(core_); !done) {

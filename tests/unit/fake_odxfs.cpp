@@ -213,19 +213,6 @@ int FakeOdxfs::serve(int fd, unsigned long request, void* argument) {
   return -ENOTTY;
 }
 
-TempDir::TempDir() {
-  const char* base = std::getenv("TMPDIR");
-  path_ = std::string(base != nullptr ? base : "/tmp") + "/odx_test.XXXXXX";
-  if (::mkdtemp(path_.data()) == nullptr) {
-    std::abort();
-  }
-}
-
-TempDir::~TempDir() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
-
 void write_file(const std::string& path, const std::string& content) {
   std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
 }

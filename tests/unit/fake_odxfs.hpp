@@ -15,6 +15,7 @@
 #include "odx/offload.h"
 #include "proto/rules.hpp"
 #include "proto/token_codec.hpp"
+#include "temp_dir.hpp"
 
 namespace odx::testing {
 
@@ -59,19 +60,7 @@ class FakeOdxfs {
   unsigned made_ = 0;
 };
 
-// A directory under $TMPDIR, removed with all that is in it.
-class TempDir {
- public:
-  TempDir();
-  ~TempDir();
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-  [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] std::string file(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
+using test::TempDir;
 
 void write_file(const std::string& path, const std::string& content);
 [[nodiscard]] std::string read_file(const std::string& path);

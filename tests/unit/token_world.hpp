@@ -18,27 +18,9 @@
 #include "store/meta/keys.hpp"
 #include "store/mutation.hpp"
 #include "store/store.hpp"
+#include "temp_dir.hpp"
 
 namespace odx::test {
-
-class TempDir {
- public:
-  TempDir() {
-    const char* base = std::getenv("TMPDIR");
-    path_ = std::string(base != nullptr ? base : "/tmp") + "/odx-tokens-XXXXXX";
-    REQUIRE(::mkdtemp(path_.data()) != nullptr);
-  }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-  ~TempDir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 template <class T>
 T ok(Result<T> result) {

@@ -5,10 +5,10 @@
 // of one transaction each; the Z record goes in the last one, so a crash in between only means
 // that the next mount goes on.
 #include <fmt/core.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 
+#include "base/log.hpp"
 #include "store/inode/names.hpp"
 #include "store/inode/names_steps.hpp"
 #include "store/meta/keys.hpp"
@@ -152,7 +152,7 @@ Result<void> Names::reap_all_orphans() {
         return reaped;
       }
       if (!reaped) {  // one damaged record is no reason to refuse the whole store
-        spdlog::error("orphan inode {} stays: {}", ino.value(), reaped.error().message());
+        log::error("orphan inode {} stays: {}", ino.value(), reaped.error().message());
       }
     }
     if (orphans.size() < kOrphansPerScan) {
