@@ -9,6 +9,7 @@
 #include <climits>
 #include <cstdlib>
 #include <exception>
+#include <initializer_list>
 #include <string>
 
 #include "base/log.hpp"
@@ -80,10 +81,10 @@ int run_in_foreground(Options options) {
   return serve_until_unmounted(**server);
 }
 
-void leave_terminal() {
+void point_to_null(std::initializer_list<int> descriptors) {
   const Fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    ::dup2(null.get(), standard);
+  for (const int descriptor : descriptors) {
+    ::dup2(null.get(), descriptor);
   }
 }
 
@@ -94,6 +95,7 @@ int run_as_daemon(Options options, Fd report) {
     return kFailed;
   }
   log::to_syslog("odxfs");
+  point_to_null({STDIN_FILENO});  // before the watchdog takes it
   Result<std::unique_ptr<Server>> server = Server::start(std::move(options));
   const std::string text = server ? std::string() : server.error().message();
   const char status = server ? '0' : '1';
@@ -101,7 +103,7 @@ int run_as_daemon(Options options, Fd report) {
       ::write(report.get(), text.data(), text.size()) < 0) {
     log::warn("nobody waits for the mount");
   }
-  leave_terminal();
+  point_to_null({STDOUT_FILENO, STDERR_FILENO});
   report.reset();
   return server ? serve_until_unmounted(**server) : kFailed;
 }

@@ -166,6 +166,9 @@ void add_file_operations(fuse_lowlevel_ops& ops) {
   ops.lseek = lseek;
 }
 
+// In write-back mode the kernel keeps the times of regular files and sends them when it likes, which
+// may be before the change itself, also if that does not go through its cache: a time of ours would
+// then come on top.
 Files::WriteOptions how_to_change(const Filesystem& fs, bool drop_set_id) {
   Files::WriteOptions how;
   how.drop_set_id = drop_set_id;
@@ -215,10 +218,8 @@ Result<void> handle_write(Filesystem& fs, RawRequest& request) {
     return fail(EINVAL, "short write request");
   }
   const InodeNo ino = request.ino();
-  Files::WriteOptions how;
-  how.drop_set_id = (in->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
-  // A page written back says nothing of when it was modified; the kernel sends that by itself.
-  how.keep_times = fs.options.writeback && (in->write_flags & FUSE_WRITE_CACHE) != 0;
+  const Files::WriteOptions how =
+      how_to_change(fs, (in->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0);
   const InodePtr before = ODX_TRY(fs.store.names().get(ino));
   ODX_TRY(drop_capability(fs, *before));
   ODX_TRY(fs.store.files().write(ino, FileOffset(in->offset), data.first(in->size), how));

@@ -86,6 +86,9 @@ void statistics(fuse_req_t req) {
   Filesystem& fs = filesystem_of(req);
   odx_stat out{};
   fs.store.fill_statistics(out);
+  const auto program = std::string_view(ODX_VERSION);
+  program.copy(out.program, sizeof out.program - 1);
+  out.features |= fs.options.offload ? ODX_FEATURE_OFFLOAD : 0U;
   out.requests = fs.requests.load(std::memory_order_relaxed);
   ::fuse_reply_ioctl(req, 0, &out, sizeof out);
 }
@@ -104,6 +107,18 @@ Result<void> list_tokens(fuse_req_t req, const void* in) {
   out.count = static_cast<std::uint32_t>(std::min(tokens.size(), std::size(out.tokens)));
   std::copy_n(tokens.begin(), out.count, out.tokens);
   ::fuse_reply_ioctl(req, 0, &out, sizeof out);
+  return {};
+}
+
+Result<void> count_fallback(fuse_req_t req, const void* in) {
+  odx_fallback told{};
+  std::memcpy(&told, in, sizeof told);
+  if (told.note >= ODX_NOTE_SLOTS || told.reserved != 0) {
+    return fail(EINVAL);
+  }
+  filesystem_of(req).store.core().counters.fallback_bytes.at(told.note).fetch_add(
+      told.bytes, std::memory_order_relaxed);
+  ::fuse_reply_ioctl(req, 0, nullptr, 0);
   return {};
 }
 
@@ -139,6 +154,8 @@ void ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int command, void* /*argumen
         return list_tokens(req, in);
       case ODX_IOC_TOKEN_DROP:
         return drop_token(req, in);
+      case ODX_IOC_FALLBACK:
+        return count_fallback(req, in);
       default:
         return fail(ENOTTY);
     }

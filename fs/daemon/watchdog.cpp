@@ -2,30 +2,63 @@
 // they have it write dirty pages back (coherence.cpp). If the process is killed at that moment, such
 // a thread cannot be interrupted, keeps /dev/fuse open by being alive, and so keeps itself, the
 // store's lock, and every program that uses the mount waiting for ever. Somebody outside has to abort
-// the connection. A child with no descriptor of its own is told by the kernel when its parent's main
-// thread ends, which an uninterruptible other thread does not delay.
-
+// the connection.
+//
+// How a child of the daemon learns of the death although the dying may never end:
+//   - A thread hangs in a system call. The main thread ends all the same, and the kernel then sends
+//     the child its death signal. This needs the child to be forked by the main thread.
+//   - The main thread is the last one, and hangs where the kernel closes the process's files for it:
+//     one of them is a file of our own mount, and closing that writes it back. That is before the
+//     death signal. But files are closed in the order of their numbers, and number 0 is the
+//     writing end of a pipe that the child reads.
 #include "watchdog.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <climits>
 
+#include "base/fd.hpp"
+
 namespace odx::daemon {
 
 namespace {
 
+// Where the kernel lets a connection be aborted, by its owner and by root.
+constexpr const char* kControls = "/sys/fs/fuse/connections";
+
+bool write_one(const std::string& file) {
+  const int fd = ::open(file.c_str(), O_WRONLY | O_CLOEXEC);
+  return fd >= 0 && ::write(fd, "1", 1) == 1;
+}
+
+// The controls are a filesystem that need not be mounted, in containers above all. Root can have it
+// for itself.
+bool write_one_to_own_controls(const std::string& file) {
+  if (::unshare(CLONE_NEWNS) != 0) {
+    return false;
+  }
+  // Fails in a chroot; then others may see the mount come and go.
+  ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
+  if (::mount("fusectl", kControls, "fusectl", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0) {
+    return false;
+  }
+  const bool written = write_one(file);
+  ::umount2(kControls, MNT_DETACH);
+  return written;
+}
+
 void abort_connection(const std::string& mount_point, const std::string& control) {
-  // Where the control filesystem is mounted; its owner is who mounted.
-  const int fd = ::open(control.c_str(), O_WRONLY | O_CLOEXEC);
-  if (fd >= 0 && ::write(fd, "1", 1) == 1) {
+  if (write_one(control) || write_one_to_own_controls(control)) {
     return;
   }
   // A forced unmount aborts too. Held busy, the mount itself stays: its users shall find out.
@@ -35,17 +68,21 @@ void abort_connection(const std::string& mount_point, const std::string& control
   }
 }
 
-[[noreturn]] void watch(pid_t parent, const std::string& mount_point, const std::string& control) {
+// The child. `line` ends when the parent's descriptor 0 is closed.
+[[noreturn]] void watch(pid_t parent, int line, const std::string& mount_point,
+                        const std::string& control) {
   ::setsid();  // not the terminal's signals
   sigset_t death;
   ::sigemptyset(&death);
   ::sigaddset(&death, SIGUSR1);
   ::sigprocmask(SIG_BLOCK, &death, nullptr);
   ::prctl(PR_SET_PDEATHSIG, SIGUSR1);
-  ::close_range(0, UINT_MAX, 0);
+  ::dup2(line, 0);
+  ::close_range(1, UINT_MAX, 0);
+  const int signals = ::signalfd(-1, &death, SFD_CLOEXEC);
   ::prctl(PR_SET_NAME, "odxfs-watchdog");
-  int number = 0;
-  while (::getppid() == parent && ::sigwait(&death, &number) != 0) {
+  pollfd events[2] = {{0, 0, 0}, {signals, POLLIN, 0}};
+  while (::getppid() == parent && ::poll(events, 2, -1) < 0) {
   }
   abort_connection(mount_point, control);
   ::_exit(0);
@@ -56,15 +93,24 @@ void abort_connection(const std::string& mount_point, const std::string& control
 Result<void> Watchdog::start(const std::string& mount_point, dev_t device) {
   // A core dump would wait for the very thread that cannot be interrupted.
   ::prctl(PR_SET_DUMPABLE, 0);
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) {
+    return fail(errno, "cannot start the watchdog");
+  }
+  const Fd line(ends[0]);
+  const Fd ours(ends[1]);
   // Everything that takes memory is done before the fork.
-  const std::string control = fmt::format("/sys/fs/fuse/connections/{}/abort", minor(device));
+  const std::string control = fmt::format("{}/{}/abort", kControls, minor(device));
   const pid_t parent = ::getpid();
   child_ = ::fork();
   if (child_ < 0) {
     return fail(errno, "cannot start the watchdog");
   }
   if (child_ == 0) {
-    watch(parent, mount_point, control);
+    watch(parent, line.get(), mount_point, control);
+  }
+  if (::dup3(ours.get(), STDIN_FILENO, O_CLOEXEC) < 0) {
+    return fail(errno, "cannot keep the line to the watchdog");
   }
   return {};
 }

@@ -10,7 +10,7 @@
 namespace odx::daemon {
 
 // A child process that waits for the death of this one and then aborts the connection of the mount,
-// so that whoever waits for it gets ECONNABORTED. It holds no descriptor.
+// so that whoever waits for it gets ECONNABORTED.
 class Watchdog {
  public:
   Watchdog() = default;
@@ -18,7 +18,7 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
   ~Watchdog() { stop(); }
 
-  // From the main thread, whose end is taken for the daemon's; after mounting.
+  // From the main thread; after mounting. Standard input becomes the line to the child.
   Result<void> start(const std::string& mount_point, dev_t device);
   // Once the mount is gone: its device number may be somebody else's soon.
   void stop();

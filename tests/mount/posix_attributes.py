@@ -1,8 +1,10 @@
 """Checks of attributes, permissions and extended attributes; see posix_basics.py."""
 
 import errno
+import mmap
 import os
 import stat
+import threading
 
 from harness import NOBODY, as_user, expect, expect_equal, expect_errno
 from posix_lib import ROOT, acl, check, opened, read, tick, write
@@ -253,3 +255,38 @@ def permissions(folder):
     as_user(stranger)
     as_user(lambda: expect_equal(read(folder + "/group"), b"g", "by a supplementary group"),
             groups=(4242,))
+
+
+@check
+def times_beside_flushes(folder):
+    """What stat tells of a file is what is stored, however its times and its data are written back.
+
+    Compared after the remount, as everything is; writes to set-id files go around the cache."""
+    stop = threading.Event()
+
+    def flush():
+        while not stop.is_set():
+            os.sync()
+
+    flusher = threading.Thread(target=flush)
+    flusher.start()
+    try:
+        for number in range(300):
+            path = f"{folder}/file-{number}"
+            write(path, b"before", 0o755)
+            os.chmod(path, 0o6755)
+            with opened(path) as file:
+                os.write(file, b"behind the cache")
+    finally:
+        stop.set()
+        flusher.join()
+
+
+@check
+def times_of_direct_writes(folder):
+    path = folder + "/file"
+    write(path, bytes(8192))
+    os.utime(path, ns=(10**18, 10**18))
+    with opened(path, os.O_RDWR | os.O_DIRECT) as file, mmap.mmap(-1, 4096) as page:
+        os.pwrite(file, page, 4096)
+    expect(os.stat(path).st_mtime_ns > 10**18, "the time of a direct write")
