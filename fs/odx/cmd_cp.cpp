@@ -51,6 +51,8 @@ int run_cp(const Arguments& args, Streams& io) {
   line.add()("require-offload", "fail rather than copy in any other way, however small the file");
   line.add()("no-offload", "do not try to offload");
   line.add()("verbose,v", "a line for every file: which path was taken, and why");
+  line.add()("ranges", "as -v, and a line for every range of a file and the way it took");
+  line.add()("json", "as --ranges, but a JSON object for every file, one on a line");
   line.size_option("threshold", "SIZE", "copy smaller files the ordinary way (default: 256K)");
   line.number_option("ttl", "MS", "milliseconds until an unused token expires", UINT32_MAX);
   line.operands(2, SIZE_MAX);
@@ -76,7 +78,9 @@ int run_cp(const Arguments& args, Streams& io) {
 
   TreeCopyOptions options;
   options.recursive = line.given("recursive");
-  options.verbose = line.given("verbose");
+  options.verbose = line.given("verbose") || line.given("ranges");
+  options.ranges = line.given("ranges");
+  options.json = line.given("json");
   options.copy.flags = (line.given("require-offload") ? ODX_COPY_REQUIRE_OFFLOAD : 0) |
                        (line.given("no-offload") ? ODX_COPY_NO_OFFLOAD : 0);
   options.copy.ttl_ms = static_cast<std::uint32_t>(line.size("ttl").value_or(0));

@@ -13,7 +13,9 @@
 #include <array>
 #include <cerrno>
 #include <climits>
+#include <iterator>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "base/print.hpp"
@@ -84,11 +86,56 @@ std::string paths_taken(const odx_copy_report& report) {
   return text.empty() ? "empty" : text;
 }
 
+const char* way_text(std::uint32_t way) {
+  switch (way) {
+    case ODX_WAY_TOKEN:
+      return "by a token";
+    case ODX_WAY_ZEROS:
+      return "known zeros";
+    case ODX_WAY_CLONE:
+      return "by copy_file_range";
+    case ODX_WAY_COPY:
+      return "by reading and writing";
+    default:
+      return "a hole, stepped over";
+  }
+}
+
+const char* way_key(std::uint32_t way) {
+  constexpr const char* kKeys[] = {"unknown", "token", "zeros", "clone", "copy", "hole"};
+  return kKeys[way < std::size(kKeys) ? way : 0];
+}
+
 std::string why_not_offloaded(const odx_copy_report& report) {
   if (report.note == ODX_COPY_REFUSED) {
     return why_failed(report.error, {report.status, report.reason, 0});
   }
   return odx_copy_note_text(report.note);
+}
+
+std::string to_json(const std::string& from, const std::string& to, const odx_copy_report& report,
+                    const std::vector<odx_copy_range>& ranges) {
+  nlohmann::ordered_json json{{"source", from},
+                              {"destination", to},
+                              {"bytes_total", report.bytes_total},
+                              {"bytes_offloaded", report.bytes_offloaded},
+                              {"bytes_shared", report.bytes_shared},
+                              {"bytes_cloned", report.bytes_cloned},
+                              {"bytes_copied", report.bytes_copied},
+                              {"bytes_skipped", report.bytes_skipped},
+                              {"offloaded_whole", report.note == ODX_COPY_WHOLE}};
+  if (report.note != ODX_COPY_WHOLE) {
+    json["why"] = why_not_offloaded(report);
+  }
+  auto& list = json["ranges"] = nlohmann::ordered_json::array();
+  for (const odx_copy_range& range : ranges) {
+    list.push_back({{"offset", range.offset},
+                    {"length", range.length},
+                    {"way", way_key(range.way)},
+                    {"bytes_shared", range.bytes_shared}});
+  }
+  // Names are whatever bytes their makers chose.
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 std::uint64_t measure_entry(int dir, const char* name, bool recursive) {
@@ -188,11 +235,22 @@ Result<void> TreeCopy::copy_file(const Place& from, const Place& to) {
     return blame(from.path, fmt::format("is the same file as {}", to.path));
   }
 
+  struct Watch {
+    Progress& progress;
+    std::vector<odx_copy_range> ranges;
+  } watch{progress_, {}};
   odx_copy_options how = options_.copy;
-  how.context = &progress_;
-  how.progress = [](const odx_copy_report* report, void* context) {
-    static_cast<Progress*>(context)->update(report->bytes_offloaded + report->bytes_cloned +
-                                            report->bytes_copied + report->bytes_skipped);
+  how.context = &watch;
+  how.progress = [](const odx_copy_report* report, const odx_copy_range* step, void* context) {
+    auto& [progress, ranges] = *static_cast<Watch*>(context);
+    progress.update(report->bytes_offloaded + report->bytes_cloned + report->bytes_copied +
+                    report->bytes_skipped);
+    if (!ranges.empty() && ranges.back().way == step->way && ranges.back().note == step->note) {
+      ranges.back().length += step->length;
+      ranges.back().bytes_shared += step->bytes_shared;
+    } else {
+      ranges.push_back(*step);
+    }
     return 0;
   };
   odx_copy_report report{};
@@ -211,10 +269,7 @@ Result<void> TreeCopy::copy_file(const Place& from, const Place& to) {
   if (options_.recursive) {
     ODX_TRY(keep_attributes(to, destination.get(), st));
   }
-  say(from, to,
-      report.note == ODX_COPY_WHOLE
-          ? paths_taken(report)
-          : fmt::format("{} ({})", paths_taken(report), why_not_offloaded(report)));
+  say_copied(from, to, report, watch.ranges);
   return {};
 }
 
@@ -333,8 +388,26 @@ Result<void> TreeCopy::keep_attributes(const Place& to, int fd, const struct sta
   return {};
 }
 
+void TreeCopy::say_copied(const Place& from, const Place& to, const odx_copy_report& report,
+                          const std::vector<odx_copy_range>& ranges) {
+  if (options_.json) {
+    progress_.clear();
+    io_.out << to_json(from.path, to.path, report, ranges) << std::endl;
+    return;
+  }
+  say(from, to,
+      report.note == ODX_COPY_WHOLE
+          ? paths_taken(report)
+          : fmt::format("{} ({})", paths_taken(report), why_not_offloaded(report)));
+  if (options_.ranges) {
+    for (const odx_copy_range& range : ranges) {
+      print(io_.out, "  {} +{} {}\n", range.offset, range.length, way_text(range.way));
+    }
+  }
+}
+
 void TreeCopy::say(const Place& from, const Place& to, std::string_view what) {
-  if (options_.verbose) {
+  if (options_.verbose && !options_.json) {
     progress_.clear();
     print(io_.out, "{} -> {}: {}\n", from.path, to.path, what);
     io_.out.flush();

@@ -22,6 +22,8 @@ namespace odx::cli {
 struct TreeCopyOptions {
   bool recursive = false;  // trees too; modes, times, links and, for root, owners are kept
   bool verbose = false;    // a line for every file on io.out
+  bool ranges = false;     // and one for every range
+  bool json = false;       // instead: a JSON object for every file
   odx_copy_options copy{};
 };
 
@@ -61,8 +63,11 @@ class TreeCopy {
   // True if it is now another name of the earlier copy of the same inode.
   bool link_to_earlier(const Place& to, const struct stat& st);
   static Result<void> keep_attributes(const Place& to, int fd, const struct stat& st);
-  // The line of -v.
+  // The line of -v, for what has no content to copy.
   void say(const Place& from, const Place& to, std::string_view what);
+  // The same for a file, with what happened to each part of it.
+  void say_copied(const Place& from, const Place& to, const odx_copy_report& report,
+                  const std::vector<odx_copy_range>& ranges);
 
   const TreeCopyOptions& options_;
   Streams& io_;

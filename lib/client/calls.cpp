@@ -106,6 +106,8 @@ int odx_token_id(const odx_token* token, uint8_t id[16]) {
 
 const char* odx_reason_text(uint32_t reason) { return odx::proto::reason_text(reason); }
 
+const char* odx_reason_name(uint32_t reason) { return odx::proto::reason_name(reason); }
+
 const char* odx_status_name(uint32_t status) { return odx::proto::status_name(status); }
 
 }  // extern "C"

@@ -15,6 +15,7 @@
 #include <new>
 
 #include "base/types.hpp"
+#include "client/negative_cache.hpp"
 #include "client/plain_copy.hpp"
 #include "odx/odx.h"
 
@@ -69,7 +70,9 @@ Result<void> CopyEngine::run() {
   if ((options_.flags & ODX_COPY_REQUIRE_OFFLOAD) != 0) {
     return fail(refusal_errno(), odx_copy_note_text(report_.note));
   }
-  return copy_rest();
+  const Result<void> copied = copy_rest();
+  tell_fallback();
+  return copied;
 }
 
 Result<void> CopyEngine::prepare() {
@@ -95,24 +98,28 @@ Result<void> CopyEngine::prepare() {
 }
 
 bool CopyEngine::same_store() {
-  struct odx_stat source;
-  if (odx_statistics(source_, &source) != 0) {
-    note(ODX_COPY_NOT_ODXFS);
-    return false;
-  }
-  if (source_stat_.st_dev == destination_stat_.st_dev) {
+  const auto what = [this] {
+    struct odx_stat source;
+    if (odx_statistics(source_, &source) != 0) {
+      return ODX_COPY_NOT_ODXFS;
+    }
+    if (source_stat_.st_dev == destination_stat_.st_dev) {
+      return ODX_COPY_WHOLE;
+    }
+    struct odx_stat destination;
+    if (odx_statistics(destination_, &destination) != 0) {
+      return ODX_COPY_NOT_ODXFS;
+    }
+    return std::memcmp(source.uuid, destination.uuid, sizeof source.uuid) == 0
+               ? ODX_COPY_WHOLE
+               : ODX_COPY_OTHER_STORE;
+  }();
+  if (what == ODX_COPY_WHOLE) {
     return true;
   }
-  struct odx_stat destination;
-  if (odx_statistics(destination_, &destination) != 0) {
-    note(ODX_COPY_NOT_ODXFS);
-    return false;
-  }
-  if (std::memcmp(source.uuid, destination.uuid, sizeof source.uuid) != 0) {
-    note(ODX_COPY_OTHER_STORE);
-    return false;
-  }
-  return true;
+  note(what);
+  NegativeCache::of_process().remember(source_stat_.st_dev, destination_stat_.st_dev, {what, 0, {}});
+  return false;
 }
 
 bool CopyEngine::worth_trying() {
@@ -126,7 +133,30 @@ bool CopyEngine::worth_trying() {
     return false;
   }
   // A token for another store would be refused anyway, but only after it was made.
-  return same_store();
+  return !known_hopeless() && same_store();
+}
+
+bool CopyEngine::known_hopeless() {
+  NegativeCache& cache = NegativeCache::of_process();
+  if ((options_.flags & ODX_COPY_REQUIRE_OFFLOAD) != 0) {
+    cache.forget(source_stat_.st_dev, destination_stat_.st_dev);
+    return false;
+  }
+  const auto known = cache.find(source_stat_.st_dev, destination_stat_.st_dev);
+  if (!known) {
+    return false;
+  }
+  note(known->note, known->error, known->result);
+  return true;
+}
+
+void CopyEngine::remember_if_hopeless(int error, const odx_result& result) const {
+  // ENOTTY: no odxfs. EPERM: switched off by the mount. EXDEV: the source cannot be reached. All
+  // others are about the file, the range, the token or the moment.
+  if (error == ENOTTY || error == EPERM || error == EXDEV) {
+    NegativeCache::of_process().remember(source_stat_.st_dev, destination_stat_.st_dev,
+                                         {ODX_COPY_REFUSED, error, result});
+  }
 }
 
 Result<void> CopyEngine::offload() {
@@ -142,6 +172,7 @@ Result<void> CopyEngine::offload() {
     });
     if (error != 0) {
       note(ODX_COPY_REFUSED, -error, result);
+      remember_if_hopeless(-error, result);
       return {};
     }
     ++report_.tokens;
@@ -156,9 +187,8 @@ Result<void> CopyEngine::offload() {
     if (!ODX_TRY(redeem(token, span))) {
       return {};
     }
-    if (at_ == end && (flags & ODX_READ_ALL_ZERO_BEYOND_CURRENT_RANGE) != 0) {
-      advance(size_ - at_);
-      ODX_TRY(tell_progress());
+    if (at_ == end && at_ < size_ && (flags & ODX_READ_ALL_ZERO_BEYOND_CURRENT_RANGE) != 0) {
+      ODX_TRY(advance_offloaded(ODX_WAY_ZEROS, size_ - at_, 0));
     }
   }
   return notice_shrinking();
@@ -192,6 +222,7 @@ Result<bool> CopyEngine::redeem(const odx_token& token, std::uint64_t span) {
     }
     if (error != 0) {
       note(ODX_COPY_REFUSED, -error, result);
+      remember_if_hopeless(-error, result);
       return false;
     }
     if (written == 0) {
@@ -201,9 +232,7 @@ Result<bool> CopyEngine::redeem(const odx_token& token, std::uint64_t span) {
       continue;
     }
     used += written;
-    report_.bytes_shared += result.bytes_shared;
-    advance(written);
-    ODX_TRY(tell_progress());
+    ODX_TRY(advance_offloaded(ODX_WAY_TOKEN, written, result.bytes_shared));
   }
   return true;
 }
@@ -220,7 +249,10 @@ Result<void> CopyEngine::copy_rest() {
       ODX_TRY(set_full_size());
     }
   }
-  const std::uint64_t end = ODX_TRY(copy_plainly(job, report_, [this] { return tell_progress(); }));
+  const std::uint64_t end = ODX_TRY(
+      copy_plainly(job, [this](odx_copy_way way, std::uint64_t offset, std::uint64_t bytes) {
+        return advance_plainly(way, offset, bytes);
+      }));
   return end < size_ ? end_at(end) : Result<void>{};
 }
 
@@ -239,13 +271,24 @@ Result<void> CopyEngine::set_full_size() {
   return {};
 }
 
-void CopyEngine::advance(std::uint64_t bytes) {
+Result<void> CopyEngine::advance_offloaded(odx_copy_way way, std::uint64_t bytes,
+                                           std::uint64_t shared) {
   // Tokens count whole sectors; the file may end inside the last one.
-  const std::uint64_t moved = std::min(bytes, size_ - at_);
-  at_ += moved;
-  report_.bytes_offloaded += moved;
+  const odx_copy_range step{at_, std::min(bytes, size_ - at_), shared, way, ODX_COPY_WHOLE};
+  at_ += step.length;
+  report_.bytes_offloaded += step.length;
+  report_.bytes_shared += shared;
   stalls_ = 0;
   may_renew_ = true;
+  return tell(step);
+}
+
+Result<void> CopyEngine::advance_plainly(odx_copy_way way, std::uint64_t offset,
+                                         std::uint64_t bytes) {
+  (way == ODX_WAY_CLONE  ? report_.bytes_cloned
+   : way == ODX_WAY_COPY ? report_.bytes_copied
+                         : report_.bytes_skipped) += bytes;
+  return tell({offset, bytes, 0, way, report_.note});
 }
 
 bool CopyEngine::stalled() {
@@ -265,11 +308,24 @@ void CopyEngine::note(odx_copy_note why, int error, const odx_result& result) {
   }
 }
 
-Result<void> CopyEngine::tell_progress() const {
-  if (options_.progress != nullptr && options_.progress(&report_, options_.context) != 0) {
+Result<void> CopyEngine::tell(const odx_copy_range& step) const {
+  if (options_.progress != nullptr && options_.progress(&report_, &step, options_.context) != 0) {
     return fail(ECANCELED);
   }
   return {};
+}
+
+void CopyEngine::tell_fallback() const {
+  const std::uint64_t bytes = report_.bytes_cloned + report_.bytes_copied;
+  if (bytes == 0) {
+    return;
+  }
+  struct odx_fallback told {};
+  told.note = report_.note;
+  told.bytes = bytes;
+  if (::ioctl(destination_, ODX_IOC_FALLBACK, &told) != 0) {
+    ::ioctl(source_, ODX_IOC_FALLBACK, &told);
+  }
 }
 
 int CopyEngine::refusal_errno() const {
@@ -285,32 +341,45 @@ int CopyEngine::refusal_errno() const {
   }
 }
 
+namespace {
+
+struct NoteWords {
+  const char* name;
+  const char* text;
+};
+
+NoteWords words_for(std::uint32_t note) {
+  switch (note) {
+    case ODX_COPY_WHOLE:
+      return {"WHOLE", "all of it was offloaded"};
+    case ODX_COPY_BELOW_THRESHOLD:
+      return {"BELOW_THRESHOLD", "too small to be worth a token"};
+    case ODX_COPY_SWITCHED_OFF:
+      return {"SWITCHED_OFF", "offload was not wanted"};
+    case ODX_COPY_NOT_ODXFS:
+      return {"NOT_ODXFS", "not within odxfs"};
+    case ODX_COPY_OTHER_STORE:
+      return {"OTHER_STORE", "source and destination are on different stores"};
+    case ODX_COPY_REFUSED:
+      return {"REFUSED", "the filesystem refused to offload"};
+    case ODX_COPY_NO_PROGRESS:
+      return {"NO_PROGRESS", "offload made no progress"};
+    case ODX_COPY_SOURCE_CHANGED:
+      return {"SOURCE_CHANGED", "the source was cut short during the copy"};
+    default:
+      return {"UNKNOWN", "unknown note"};
+  }
+}
+
+}  // namespace
+
 }  // namespace odx::client
 
 extern "C" {
 
-const char* odx_copy_note_text(uint32_t note) {
-  switch (note) {
-    case ODX_COPY_WHOLE:
-      return "all of it was offloaded";
-    case ODX_COPY_BELOW_THRESHOLD:
-      return "too small to be worth a token";
-    case ODX_COPY_SWITCHED_OFF:
-      return "offload was not wanted";
-    case ODX_COPY_NOT_ODXFS:
-      return "not within odxfs";
-    case ODX_COPY_OTHER_STORE:
-      return "source and destination are on different stores";
-    case ODX_COPY_REFUSED:
-      return "the filesystem refused to offload";
-    case ODX_COPY_NO_PROGRESS:
-      return "offload made no progress";
-    case ODX_COPY_SOURCE_CHANGED:
-      return "the source was cut short during the copy";
-    default:
-      return "unknown note";
-  }
-}
+const char* odx_copy_note_name(uint32_t note) { return odx::client::words_for(note).name; }
+
+const char* odx_copy_note_text(uint32_t note) { return odx::client::words_for(note).text; }
 
 int odx_copy(int source_fd, int destination_fd, const odx_copy_options* options,
              odx_copy_report* report) {

@@ -28,6 +28,9 @@ class CopyEngine {
   // Both false with a note.
   [[nodiscard]] bool worth_trying();
   [[nodiscard]] bool same_store();
+  // What was found out about the two filesystems, as opposed to these two files.
+  [[nodiscard]] bool known_hopeless();
+  void remember_if_hopeless(int error, const odx_result& result) const;
   Result<void> offload();
   // Writes out what one token stands for. False: stop offloading. Success with the end not reached:
   // take another token.
@@ -38,12 +41,16 @@ class CopyEngine {
   Result<void> end_at(std::uint64_t end);
   Result<void> set_full_size();
 
-  void advance(std::uint64_t bytes);
+  // Both end the copy if the caller's callback says so.
+  Result<void> advance_offloaded(odx_copy_way way, std::uint64_t bytes, std::uint64_t shared);
+  Result<void> advance_plainly(odx_copy_way way, std::uint64_t offset, std::uint64_t bytes);
   // Counts a success that moved nothing. True: that was one too many.
   bool stalled();
   // Keeps the first reason why not everything is offloaded.
   void note(odx_copy_note why, int error = 0, const odx_result& result = {});
-  [[nodiscard]] Result<void> tell_progress() const;
+  [[nodiscard]] Result<void> tell(const odx_copy_range& step) const;
+  // Tells the filesystem what did not go by tokens. Best effort: it only counts.
+  void tell_fallback() const;
   [[nodiscard]] int refusal_errno() const;
 
   int source_;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <utility>
 
 #include "base/types.hpp"
 
@@ -33,9 +34,7 @@ class KeepOffset {
 
 class Copier {
  public:
-  Copier(const PlainCopy& job, odx_copy_report& report,
-         const std::function<Result<void>()>& progress)
-      : job_(job), report_(report), progress_(progress), at_(job.from) {}
+  Copier(const PlainCopy& job, const StepDone& done) : job_(job), done_(done), at_(job.from) {}
 
   Result<std::uint64_t> run() {
     if (job_.size == 0) {
@@ -47,12 +46,12 @@ class Copier {
       std::uint64_t end = job_.size;
       if (job_.sparse) {
         const std::uint64_t data = std::min(seek(SEEK_DATA, job_.size), job_.size);
-        report_.bytes_skipped += data - at_;
-        at_ = data;
+        if (data > at_) {
+          ODX_TRY(advance(ODX_WAY_SKIP, data - at_));
+        }
         end = std::min(seek(SEEK_HOLE, job_.size), job_.size);
       }
       ODX_TRY(copy_data(end));
-      ODX_TRY(progress_());
     }
     return at_;
   }
@@ -75,9 +74,7 @@ class Copier {
       const ssize_t n = ::copy_file_range(job_.source, &from, job_.destination, &to,
                                           std::min(job_.step, end - at_), 0);
       if (n > 0) {
-        at_ += static_cast<std::uint64_t>(n);
-        report_.bytes_cloned += static_cast<std::uint64_t>(n);
-        ODX_TRY(progress_());
+        ODX_TRY(advance(ODX_WAY_CLONE, static_cast<std::uint64_t>(n)));
       } else if (n == 0 || errno != EINTR) {
         // Whatever the reason, reading and writing either works or says it better. An answer of 0
         // may be the end, or a file that only pretends to have content.
@@ -106,9 +103,7 @@ class Copier {
         return {};
       }
       ODX_TRY(write_all(static_cast<std::size_t>(n)));
-      at_ += static_cast<std::uint64_t>(n);
-      report_.bytes_copied += static_cast<std::uint64_t>(n);
-      ODX_TRY(progress_());
+      ODX_TRY(advance(ODX_WAY_COPY, static_cast<std::uint64_t>(n)));
     }
     return {};
   }
@@ -127,9 +122,13 @@ class Copier {
     return {};
   }
 
+  Result<void> advance(odx_copy_way way, std::uint64_t bytes) {
+    const std::uint64_t from = std::exchange(at_, at_ + bytes);
+    return done_(way, from, bytes);
+  }
+
   const PlainCopy& job_;
-  odx_copy_report& report_;
-  const std::function<Result<void>()>& progress_;
+  const StepDone& done_;
   std::uint64_t at_;
   bool clone_works_ = true;
   bool source_ended_ = false;
@@ -138,9 +137,8 @@ class Copier {
 
 }  // namespace
 
-Result<std::uint64_t> copy_plainly(const PlainCopy& job, odx_copy_report& report,
-                                   const std::function<Result<void>()>& progress) {
-  return Copier(job, report, progress).run();
+Result<std::uint64_t> copy_plainly(const PlainCopy& job, const StepDone& done) {
+  return Copier(job, done).run();
 }
 
 }  // namespace odx::client

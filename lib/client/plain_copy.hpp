@@ -19,10 +19,12 @@ struct PlainCopy {
   std::uint64_t step;
 };
 
-// Copies [from, size), adding to the report's cloned, copied and skipped bytes and calling
-// `progress` after every step. Answers with where the source ended, which is less than `size` if it
-// was cut short meanwhile.
-Result<std::uint64_t> copy_plainly(const PlainCopy& job, odx_copy_report& report,
-                                   const std::function<Result<void>()>& progress);
+// Called after every step, in ascending order of offsets.
+using StepDone =
+    std::function<Result<void>(odx_copy_way way, std::uint64_t offset, std::uint64_t length)>;
+
+// Copies [from, size). Answers with where the source ended, which is less than `size` if it was cut
+// short meanwhile.
+Result<std::uint64_t> copy_plainly(const PlainCopy& job, const StepDone& done);
 
 }  // namespace odx::client

@@ -10,72 +10,76 @@ namespace {
 
 struct ReasonRow {
   odx_reason reason;
+  const char* name;
   int errno_value;
   std::uint32_t read_status;
   std::uint32_t write_status;
   const char* text;
 };
 
-constexpr ReasonRow row(odx_reason reason, int errno_value, std::uint32_t status,
-                        const char* text) {
-  return {reason, errno_value, status, status, text};
-}
+// ODX_REASON_x and the name "x"; one status for both controls, or one for each.
+#define ODX_ROW(x, errno_value, status, text) \
+  ReasonRow { ODX_REASON_##x, #x, errno_value, status, status, text }
+#define ODX_ROW_OF_TWO(x, errno_value, read_status, write_status, text) \
+  ReasonRow { ODX_REASON_##x, #x, errno_value, read_status, write_status, text }
 
 constexpr std::array kReasons{
-    row(ODX_REASON_NONE, 0, ODX_STATUS_SUCCESS, "done in full"),
-    row(ODX_REASON_INPUT_TOO_SMALL, EINVAL, ODX_STATUS_BUFFER_TOO_SMALL,
+    ODX_ROW(NONE, 0, ODX_STATUS_SUCCESS, "done in full"),
+    ODX_ROW(INPUT_TOO_SMALL, EINVAL, ODX_STATUS_BUFFER_TOO_SMALL,
         "the input is shorter than the control's structure"),
-    row(ODX_REASON_OUTPUT_TOO_SMALL, EINVAL, ODX_STATUS_BUFFER_TOO_SMALL,
+    ODX_ROW(OUTPUT_TOO_SMALL, EINVAL, ODX_STATUS_BUFFER_TOO_SMALL,
         "the room for output is smaller than the control's structure"),
-    row(ODX_REASON_UNKNOWN_OPTION, EINVAL, ODX_STATUS_INVALID_PARAMETER,
+    ODX_ROW(UNKNOWN_OPTION, EINVAL, ODX_STATUS_INVALID_PARAMETER,
         "an option bit is set that this control does not have"),
-    row(ODX_REASON_FILE_OFFSET_ALIGNMENT, EINVAL, ODX_STATUS_INVALID_PARAMETER,
+    ODX_ROW(FILE_OFFSET_ALIGNMENT, EINVAL, ODX_STATUS_INVALID_PARAMETER,
         "the file offset is not a multiple of the sector"),
-    row(ODX_REASON_COPY_LENGTH_ALIGNMENT, EINVAL, ODX_STATUS_INVALID_PARAMETER,
+    ODX_ROW(COPY_LENGTH_ALIGNMENT, EINVAL, ODX_STATUS_INVALID_PARAMETER,
         "the copy length is neither a multiple of the sector nor ends at the end of the file"),
-    row(ODX_REASON_TRANSFER_OFFSET_ALIGNMENT, EINVAL, ODX_STATUS_INVALID_PARAMETER,
+    ODX_ROW(TRANSFER_OFFSET_ALIGNMENT, EINVAL, ODX_STATUS_INVALID_PARAMETER,
         "the transfer offset is not a multiple of the sector"),
-    row(ODX_REASON_STRUCTURE_SIZE, EINVAL, ODX_STATUS_INVALID_PARAMETER,
+    ODX_ROW(STRUCTURE_SIZE, EINVAL, ODX_STATUS_INVALID_PARAMETER,
         "the structure's size field is wrong"),
-    row(ODX_REASON_RANGE_WRAPS, EINVAL, ODX_STATUS_INVALID_PARAMETER,
+    ODX_ROW(RANGE_WRAPS, EINVAL, ODX_STATUS_INVALID_PARAMETER,
         "file offset plus copy length does not fit in 64 bits"),
-    row(ODX_REASON_ZERO_LENGTH, 0, ODX_STATUS_SUCCESS, "nothing was asked for"),
-    ReasonRow{ODX_REASON_NOT_A_FILE, EOPNOTSUPP, ODX_STATUS_OFFLOAD_READ_FILE_NOT_SUPPORTED,
-              ODX_STATUS_OFFLOAD_WRITE_FILE_NOT_SUPPORTED, "not a regular file"},
-    row(ODX_REASON_OFFSET_NEGATIVE, EINVAL, ODX_STATUS_INVALID_PARAMETER,
+    ODX_ROW(ZERO_LENGTH, 0, ODX_STATUS_SUCCESS, "nothing was asked for"),
+    ODX_ROW_OF_TWO(NOT_A_FILE, EOPNOTSUPP, ODX_STATUS_OFFLOAD_READ_FILE_NOT_SUPPORTED,
+              ODX_STATUS_OFFLOAD_WRITE_FILE_NOT_SUPPORTED, "not a regular file"),
+    ODX_ROW(OFFSET_NEGATIVE, EINVAL, ODX_STATUS_INVALID_PARAMETER,
         "the file offset is negative"),
-    row(ODX_REASON_FILE_TOO_BIG, EFBIG, ODX_STATUS_INVALID_PARAMETER,
+    ODX_ROW(FILE_TOO_BIG, EFBIG, ODX_STATUS_INVALID_PARAMETER,
         "the range ends beyond the largest possible file"),
-    row(ODX_REASON_LOCKED, EAGAIN, ODX_STATUS_FILE_LOCK_CONFLICT,
+    ODX_ROW(LOCKED, EAGAIN, ODX_STATUS_FILE_LOCK_CONFLICT,
         "a byte-range lock stands in the way"),
-    row(ODX_REASON_END_OF_FILE, ENXIO, ODX_STATUS_END_OF_FILE,
+    ODX_ROW(END_OF_FILE, ENXIO, ODX_STATUS_END_OF_FILE,
         "the file offset is at or beyond the end of the file"),
-    row(ODX_REASON_ACCESS_MODE, EBADF, ODX_STATUS_ACCESS_DENIED,
+    ODX_ROW(ACCESS_MODE, EBADF, ODX_STATUS_ACCESS_DENIED,
         "the descriptor is not open for this direction"),
-    row(ODX_REASON_READ_ONLY, EROFS, ODX_STATUS_MEDIA_WRITE_PROTECTED,
+    ODX_ROW(READ_ONLY, EROFS, ODX_STATUS_MEDIA_WRITE_PROTECTED,
         "the filesystem is read-only"),
-    row(ODX_REASON_TOKEN_MALFORMED, EKEYREJECTED, ODX_STATUS_INVALID_TOKEN,
+    ODX_ROW(TOKEN_MALFORMED, EKEYREJECTED, ODX_STATUS_INVALID_TOKEN,
         "the token is not one of this filesystem's kind, or was altered"),
-    row(ODX_REASON_TOKEN_UNKNOWN, EKEYREJECTED, ODX_STATUS_INVALID_TOKEN,
+    ODX_ROW(TOKEN_UNKNOWN, EKEYREJECTED, ODX_STATUS_INVALID_TOKEN,
         "the token is not known here: forged, dropped, or forgotten after its end"),
-    row(ODX_REASON_TOKEN_EXPIRED, EKEYEXPIRED, ODX_STATUS_INVALID_TOKEN, "the token has expired"),
-    row(ODX_REASON_TOKEN_FOREIGN, EXDEV, ODX_STATUS_DEVICE_UNREACHABLE,
+    ODX_ROW(TOKEN_EXPIRED, EKEYEXPIRED, ODX_STATUS_INVALID_TOKEN, "the token has expired"),
+    ODX_ROW(TOKEN_FOREIGN, EXDEV, ODX_STATUS_DEVICE_UNREACHABLE,
         "the token belongs to another store"),
-    row(ODX_REASON_TOKEN_RESERVED_TYPE, EKEYREJECTED, ODX_STATUS_INVALID_TOKEN,
+    ODX_ROW(TOKEN_RESERVED_TYPE, EKEYREJECTED, ODX_STATUS_INVALID_TOKEN,
         "the token is of a well-known type that is not known here"),
-    row(ODX_REASON_TOKEN_OTHER_USER, EKEYREJECTED, ODX_STATUS_INVALID_TOKEN,
+    ODX_ROW(TOKEN_OTHER_USER, EKEYREJECTED, ODX_STATUS_INVALID_TOKEN,
         "the token belongs to another user"),
-    row(ODX_REASON_TRANSFER_OFFSET_RANGE, EINVAL, ODX_STATUS_INVALID_PARAMETER,
+    ODX_ROW(TRANSFER_OFFSET_RANGE, EINVAL, ODX_STATUS_INVALID_PARAMETER,
         "the transfer offset is outside the token's range"),
-    row(ODX_REASON_TOKEN_LIMIT, ENOBUFS, ODX_STATUS_INSUFFICIENT_RESOURCES,
+    ODX_ROW(TOKEN_LIMIT, ENOBUFS, ODX_STATUS_INSUFFICIENT_RESOURCES,
         "the limit of live tokens is reached"),
-    row(ODX_REASON_NO_SPACE, ENOSPC, ODX_STATUS_DISK_FULL, "no space left"),
-    row(ODX_REASON_NO_MEMORY, ENOMEM, ODX_STATUS_INSUFFICIENT_RESOURCES, "out of memory"),
-    row(ODX_REASON_IO_ERROR, EIO, ODX_STATUS_IO_DEVICE_ERROR, "the store failed"),
-    row(ODX_REASON_SHORT, 0, ODX_STATUS_SUCCESS, "done in part"),
-    ReasonRow{ODX_REASON_DISABLED, EPERM, ODX_STATUS_OFFLOAD_READ_FLT_NOT_SUPPORTED,
-              ODX_STATUS_OFFLOAD_WRITE_FLT_NOT_SUPPORTED, "offload is switched off on this mount"},
+    ODX_ROW(NO_SPACE, ENOSPC, ODX_STATUS_DISK_FULL, "no space left"),
+    ODX_ROW(NO_MEMORY, ENOMEM, ODX_STATUS_INSUFFICIENT_RESOURCES, "out of memory"),
+    ODX_ROW(IO_ERROR, EIO, ODX_STATUS_IO_DEVICE_ERROR, "the store failed"),
+    ODX_ROW(SHORT, 0, ODX_STATUS_SUCCESS, "done in part"),
+    ODX_ROW_OF_TWO(DISABLED, EPERM, ODX_STATUS_OFFLOAD_READ_FLT_NOT_SUPPORTED,
+              ODX_STATUS_OFFLOAD_WRITE_FLT_NOT_SUPPORTED, "offload is switched off on this mount"),
 };
+#undef ODX_ROW
+#undef ODX_ROW_OF_TWO
 
 constexpr bool rows_in_order() {
   for (std::size_t i = 0; i < kReasons.size(); ++i) {
@@ -197,6 +201,10 @@ int errno_of_status(std::uint32_t status) {
 
 const char* reason_text(std::uint32_t reason) {
   return reason < kReasons.size() ? kReasons[reason].text : "unknown reason";
+}
+
+const char* reason_name(std::uint32_t reason) {
+  return reason < kReasons.size() ? kReasons[reason].name : "UNKNOWN";
 }
 
 const char* status_name(std::uint32_t status) {

@@ -34,6 +34,8 @@ struct Verdict {
 
 // One line for people, lower case, without a full stop; never null, whatever the number.
 [[nodiscard]] const char* reason_text(std::uint32_t reason);
+// "TOKEN_EXPIRED" and the like: the enum's names without their prefix.
+[[nodiscard]] const char* reason_name(std::uint32_t reason);
 // "STATUS_INVALID_TOKEN" and the like; "unknown status" for numbers that are not ours.
 [[nodiscard]] const char* status_name(std::uint32_t status);
 

@@ -7,9 +7,10 @@
 // Nothing is held across device I/O, a wait for durability, or a reply.
 #pragma once
 
+#include <array>
 #include <atomic>
-#include <functional>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -17,6 +18,7 @@
 #include "base/clock.hpp"
 #include "base/result.hpp"
 #include "base/types.hpp"
+#include "odx/offload.h"
 #include "store/device/block_device.hpp"
 #include "store/extent/node_cache.hpp"
 #include "store/extent/snapshots.hpp"
@@ -34,10 +36,14 @@ struct Counters {
   Count device_bytes_written{0};
   Count clone_calls{0};
   Count clone_bytes_shared{0};
+  Count offload_bytes{0};  // holes included
   Count offload_bytes_shared{0};
+  std::array<Count, ODX_NOTE_SLOTS> fallback_bytes{};
+  std::array<Count, ODX_REASON_SLOTS> refused{};  // offload controls that failed, by odx_reason
   Count tokens_created{0};
   Count tokens_redeemed{0};
   Count tokens_expired{0};
+  Count tokens_dropped{0};
   Count tokens_rejected{0};
   Count checksum_errors{0};
 };

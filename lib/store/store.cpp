@@ -302,21 +302,38 @@ void Store::fill_statistics(odx_stat& out) {
   core_.super.label.copy(out.label, sizeof out.label - 1);
   out.sector_bytes = core_.super.sector_bytes;
   out.block_bytes = kBlockBytes;
+  const TokenOptions& options = tokens_.options();
+  out.features = (options.extend ? ODX_FEATURE_EXTEND : 0U) |
+                 (options.bind_to_user ? ODX_FEATURE_USER_TOKENS : 0U) |
+                 (core_.read_only ? ODX_FEATURE_READ_ONLY : 0U);
+  out.file_bytes_max = kMaxFileBytes;
+  out.token_ttl_default_ms = options.ttl_default_ms;
+  out.token_ttl_max_ms = options.ttl_max_ms;
+  out.tokens_max = options.max_total;
+  out.tokens_max_per_user = options.max_per_uid;
+  out.pinned_bytes_max = options.max_pinned_bytes;
+  out.pinned_bytes_max_per_user = options.max_pinned_bytes_per_uid;
   const Core::Capacity capacity = core_.capacity();
   out.total_bytes = capacity.total_bytes;
   out.free_bytes = capacity.free_bytes;
   out.pending_bytes = capacity.pending_bytes;
-  out.tokens_live = tokens_.live();
-  out.token_ttl_default_ms = tokens_.options().ttl_default_ms;
-  out.token_ttl_max_ms = tokens_.options().ttl_max_ms;
+  out.reclaim_pending = core_.reclaim_pending.load();
+  const TokenUsage& usage = tokens_.usage();
+  out.tokens_live = usage.live();
+  out.tokens_live_peak = usage.most_live();
+  out.pinned_bytes = usage.pinned_bytes();
+  out.pinned_bytes_peak = usage.most_pinned_bytes();
   const Counters& counters = core_.counters;
   out.tokens_created = counters.tokens_created.load();
   out.tokens_redeemed = counters.tokens_redeemed.load();
   out.tokens_expired = counters.tokens_expired.load();
-  out.tokens_rejected = counters.tokens_rejected.load();
+  out.tokens_dropped = counters.tokens_dropped.load();
+  out.offload_bytes = counters.offload_bytes.load();
   out.offload_bytes_shared = counters.offload_bytes_shared.load();
   out.clone_calls = counters.clone_calls.load();
   out.clone_bytes_shared = counters.clone_bytes_shared.load();
+  std::copy(counters.refused.begin(), counters.refused.end(), out.refused);
+  std::copy(counters.fallback_bytes.begin(), counters.fallback_bytes.end(), out.fallback_bytes);
   out.device_bytes_read = counters.device_bytes_read.load();
   out.device_bytes_written = counters.device_bytes_written.load();
   const MetaStats meta = core_.meta->stats();
@@ -324,7 +341,6 @@ void Store::fill_statistics(odx_stat& out) {
   out.journal_flushes = meta.flushes;
   out.checkpoints = meta.checkpoints;
   out.checksum_errors = counters.checksum_errors.load();
-  out.reclaim_pending = core_.reclaim_pending.load();
 }
 
 }  // namespace odx

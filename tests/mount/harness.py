@@ -181,12 +181,16 @@ class Guard:
 
 
 _STAT_FIELDS = (
-    "total_bytes free_bytes pending_bytes tokens_live token_ttl_default_ms token_ttl_max_ms "
-    "tokens_created tokens_redeemed tokens_expired tokens_rejected offload_bytes_shared "
-    "clone_calls clone_bytes_shared device_bytes_read device_bytes_written "
-    "journal_bytes_written journal_flushes checkpoints checksum_errors reclaim_pending "
-    "requests").split()
-_STAT_BYTES = 64 + 8 * len(_STAT_FIELDS) + 8 * 32
+    "features file_bytes_max token_ttl_default_ms token_ttl_max_ms tokens_max tokens_max_per_user "
+    "pinned_bytes_max pinned_bytes_max_per_user total_bytes free_bytes pending_bytes "
+    "reclaim_pending tokens_live tokens_live_peak pinned_bytes pinned_bytes_peak tokens_created "
+    "tokens_redeemed tokens_expired tokens_dropped offload_bytes offload_bytes_shared clone_calls "
+    "clone_bytes_shared").split()
+_STAT_WORK = (
+    "requests device_bytes_read device_bytes_written journal_bytes_written journal_flushes "
+    "checkpoints checksum_errors").split()
+_STAT_LAYOUT = struct.Struct(f"<96x{len(_STAT_FIELDS)}Q64Q16Q{len(_STAT_WORK)}Q{32 * 8}x")
+_STAT_BYTES = _STAT_LAYOUT.size
 _STAT_IOCTL = (2 << 30) | (_STAT_BYTES << 16) | (ord("O") << 8) | 0x9B
 
 
@@ -207,8 +211,13 @@ class Mount:
             raw = fcntl.ioctl(descriptor, _STAT_IOCTL, bytes(_STAT_BYTES))
         finally:
             os.close(descriptor)
-        values = struct.unpack_from(f"<{len(_STAT_FIELDS)}Q", raw, 64)
-        return dict(zip(_STAT_FIELDS, values))
+        values = _STAT_LAYOUT.unpack(raw)
+        fields = len(_STAT_FIELDS)
+        answer = dict(zip(_STAT_FIELDS, values))
+        answer.update(zip(_STAT_WORK, values[fields + 80:]))
+        answer["refused"] = values[fields:fields + 64]
+        answer["fallback_bytes"] = values[fields + 64:fields + 80]
+        return answer
 
     def sync(self):
         """Everything done so far through this mount is durable on return."""

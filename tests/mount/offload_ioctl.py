@@ -253,14 +253,27 @@ def expiry(mount, data):
 
 
 def fuzz(mount, seconds):
-    """Garbage from an ordinary user, on every kind of file; the daemon must not mind."""
+    """Garbage from an ordinary user, on every kind of file; the daemon must not mind, and must keep
+    to itself what is root's."""
     seed = random.randrange(2**32)
     say(f"fuzzing with seed {seed}")
-    folder = mount.path + "/fuzz"
+    folder, kept = mount.path + "/fuzz", mount.path + "/fuzz-secret"
     os.mkdir(folder)
     os.chmod(folder, 0o777)
-    as_user(lambda: ioctl_fuzz.main(folder, seed, seconds))
+    data = random.Random(seed + 1).randbytes(64 << 10)
+    secret = new_file(kept, data)
+    os.chmod(kept, 0o600)
+    tokens = [token_of(secret, turn * 4096, 8192, ttl=600_000) for turn in range(8)]
+    secrets = ioctl_fuzz.Secrets(tokens, (data,))
+    as_user(lambda: ioctl_fuzz.main(folder, seed, seconds, secrets, (kept,)))
     mount.alive()
+    copy = new_file(mount.path + "/fuzz-copy", bytes(64 << 10))
+    for turn, token in enumerate(tokens):
+        write_all(copy, token, turn * 4096, 8192)
+    expect(os.pread(copy, 9 * 4096, 0) == data[:9 * 4096], "root's tokens after the fuzzing")
+    expect(os.pread(secret, 1 << 20, 0) == data, "root's file after the fuzzing")
+    os.close(copy)
+    os.close(secret)
 
 
 def limits(mount, data):

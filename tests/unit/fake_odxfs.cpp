@@ -16,6 +16,7 @@
 #include <iterator>
 
 #include "base/types.hpp"
+#include "client/negative_cache.hpp"
 
 namespace odx::testing {
 
@@ -52,9 +53,17 @@ std::string content(int fd, std::uint64_t offset, std::uint64_t length) {
 }  // namespace
 
 FakeOdxfs::FakeOdxfs(std::string root) : root_(std::filesystem::canonical(root).string()) {
+  forget_hopeless();
   static std::uint8_t count = 0;
   uuid_.fill(++count);
   all_fakes().push_back(this);
+}
+
+// A fake is no filesystem of its own: libodx would believe of it what it found out about its host.
+void FakeOdxfs::forget_hopeless() const {
+  struct stat st {};
+  ::stat(root_.c_str(), &st);
+  client::NegativeCache::of_process().forget(st.st_dev, st.st_dev);
 }
 
 FakeOdxfs::~FakeOdxfs() { std::erase(all_fakes(), this); }
@@ -196,6 +205,11 @@ int FakeOdxfs::serve(int fd, unsigned long request, void* argument) {
     TokenId id{};
     std::memcpy(id.data(), static_cast<struct odx_token_drop*>(argument)->id, id.size());
     return tokens_.erase(id) == 1 ? 0 : -ENOENT;
+  }
+  if (request == ODX_IOC_FALLBACK) {
+    const auto& told = *static_cast<const odx_fallback*>(argument);
+    fallback_bytes[told.note] += told.bytes;
+    return 0;
   }
   if (request == ODX_IOC_STAT) {
     auto& stat = *static_cast<struct odx_stat*>(argument);

@@ -33,8 +33,11 @@ class FakeOdxfs {
   // ODX_REASON_SHORT stands for a success that moves nothing.
   std::function<std::optional<odx_reason>(proto::Control, unsigned before)> interfere;
 
+  // By odx_copy_note, as copy engines told.
+  std::array<std::uint64_t, ODX_NOTE_SLOTS> fallback_bytes{};
   unsigned reads = 0;
   unsigned writes = 0;
+  void forget_hopeless() const;
   [[nodiscard]] std::size_t live_tokens() const { return tokens_.size(); }
 
   // The answer of an ioctl on a file below `root`: 0 or a negative errno.

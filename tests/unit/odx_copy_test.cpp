@@ -9,8 +9,10 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/fd.hpp"
+#include "client/negative_cache.hpp"
 #include "fake_odxfs.hpp"
 #include "odx/odx.h"
 
@@ -54,6 +56,15 @@ odx_copy_options with_flags(std::uint32_t flags) {
 auto refuse_write(unsigned n, odx_reason reason) {
   return [=](Control control, unsigned before) {
     return control == Control::kWrite && before == n ? std::optional(reason) : std::nullopt;
+  };
+}
+
+// Has the steps of a copy put into `ranges`.
+void collect(odx_copy_options& options, std::vector<odx_copy_range>& ranges) {
+  options.context = &ranges;
+  options.progress = [](const odx_copy_report*, const odx_copy_range* step, void* context) {
+    static_cast<std::vector<odx_copy_range>*>(context)->push_back(*step);
+    return 0;
   };
 }
 
@@ -302,7 +313,7 @@ TEST_CASE_METHOD(Fixture, "a source cut short meanwhile gives a shorter copy tha
   fs.most_per_read = kMiB;
   odx_copy_options options{};
   options.context = this;
-  options.progress = [](const odx_copy_report* report, void* context) {
+  options.progress = [](const odx_copy_report* report, const odx_copy_range*, void* context) {
     const auto* self = static_cast<Fixture*>(context);
     return report->bytes_offloaded == kMiB ? ::truncate(self->from.c_str(), kMiB + 10) : 0;
   };
@@ -316,7 +327,7 @@ TEST_CASE_METHOD(Fixture, "a source cut to the point reached gives a shorter cop
   fs.most_per_read = kMiB;
   odx_copy_options options{};
   options.context = this;
-  options.progress = [](const odx_copy_report*, void* context) {
+  options.progress = [](const odx_copy_report*, const odx_copy_range*, void* context) {
     return ::truncate(static_cast<Fixture*>(context)->from.c_str(), kMiB);
   };
   const Outcome outcome = copy(from, to, options);
@@ -331,7 +342,7 @@ TEST_CASE_METHOD(Fixture, "progress is told, and its callback can end the copy")
   options.step = kMiB;
   int calls = 0;
   options.context = &calls;
-  options.progress = [](const odx_copy_report* report, void* context) {
+  options.progress = [](const odx_copy_report* report, const odx_copy_range*, void* context) {
     int& count = *static_cast<int*>(context);
     ++count;
     CHECK(report->bytes_offloaded == static_cast<unsigned>(count) * kMiB);
@@ -340,6 +351,72 @@ TEST_CASE_METHOD(Fixture, "progress is told, and its callback can end the copy")
   CHECK(copy(from, to, options).error == -ECANCELED);
   CHECK(calls == 2);
   CHECK(fs.live_tokens() == 0);
+}
+
+TEST_CASE_METHOD(Fixture, "each step says where, how and why") {
+  write_file(from, pattern(3 * kMiB));
+  fs.interfere = refuse_write(1, ODX_REASON_IO_ERROR);
+  odx_copy_options options{};
+  options.step = kMiB;
+  std::vector<odx_copy_range> ranges;
+  collect(options, ranges);
+  CHECK(copy(from, to, options).error == 0);
+  REQUIRE(ranges.size() == 2);
+  CHECK(ranges[0].offset == 0);
+  CHECK(ranges[0].length == kMiB);
+  CHECK(ranges[0].way == ODX_WAY_TOKEN);
+  CHECK(ranges[0].note == ODX_COPY_WHOLE);
+  CHECK(ranges[0].bytes_shared == kMiB);
+  CHECK(ranges[1].offset == kMiB);
+  CHECK(ranges[1].length == 2 * kMiB);
+  CHECK(ranges[1].way == ODX_WAY_CLONE);
+  CHECK(ranges[1].note == ODX_COPY_REFUSED);
+  CHECK(fs.fallback_bytes[ODX_COPY_REFUSED] == 2 * kMiB);
+}
+
+TEST_CASE_METHOD(Fixture, "a filesystem that refuses as such is not asked for every file") {
+  write_file(from, pattern(kMiB));
+  fs.interfere = [](Control, unsigned) { return std::optional(ODX_REASON_DISABLED); };
+  CHECK(copy(from, to).report.reason == ODX_REASON_DISABLED);
+  CHECK(fs.reads == 1);
+  const Outcome second = copy(from, to);
+  CHECK(second.error == 0);
+  CHECK(second.report.note == ODX_COPY_REFUSED);
+  CHECK(second.report.error == EPERM);
+  CHECK(second.report.reason == ODX_REASON_DISABLED);
+  CHECK(second.report.bytes_cloned == kMiB);
+  CHECK(fs.reads == 1);
+  CHECK(fs.fallback_bytes[ODX_COPY_REFUSED] == 2 * kMiB);
+  // Who insists is answered anew, and from then on everybody is.
+  CHECK(copy(from, to, with_flags(ODX_COPY_REQUIRE_OFFLOAD)).error == -EPERM);
+  CHECK(fs.reads == 2);
+  fs.interfere = nullptr;
+  CHECK(copy(from, to, with_flags(ODX_COPY_REQUIRE_OFFLOAD)).error == 0);
+  CHECK(copy(from, to).report.note == ODX_COPY_WHOLE);
+}
+
+TEST_CASE_METHOD(Fixture, "what is wrong with one file is not held against the next") {
+  write_file(from, pattern(kMiB));
+  for (const odx_reason reason : {ODX_REASON_IO_ERROR, ODX_REASON_LOCKED, ODX_REASON_NO_SPACE,
+                                  ODX_REASON_TOKEN_LIMIT, ODX_REASON_TOKEN_UNKNOWN}) {
+    fs.interfere = [=](Control, unsigned) { return std::optional(reason); };
+    CHECK(copy(from, to).report.note == ODX_COPY_REFUSED);
+    fs.interfere = nullptr;
+    CHECK(copy(from, to).report.note == ODX_COPY_WHOLE);
+  }
+}
+
+TEST_CASE("what is known to be hopeless is believed for three minutes") {
+  odx::client::NegativeCache cache;
+  const auto now = odx::client::NegativeCache::Clock::now();
+  cache.remember(1, 2, {ODX_COPY_OTHER_STORE, EXDEV, {}}, now);
+  REQUIRE(cache.find(1, 2, now + std::chrono::seconds(179)));
+  CHECK(cache.find(1, 2, now)->note == ODX_COPY_OTHER_STORE);
+  CHECK_FALSE(cache.find(2, 1, now));
+  CHECK_FALSE(cache.find(1, 2, now + std::chrono::seconds(180)));
+  cache.remember(1, 2, {ODX_COPY_NOT_ODXFS, 0, {}}, now);
+  cache.forget(1, 2);
+  CHECK_FALSE(cache.find(1, 2, now));
 }
 
 TEST_CASE("two stores: no token is made") {
@@ -476,6 +553,10 @@ TEST_CASE("texts: every note has one") {
     CHECK(std::string(odx_copy_note_text(note)) != "unknown note");
   }
   CHECK(std::string(odx_copy_note_text(99)) == "unknown note");
+  CHECK(std::string(odx_copy_note_name(ODX_COPY_NOT_ODXFS)) == "NOT_ODXFS");
+  CHECK(std::string(odx_reason_name(ODX_REASON_TOKEN_EXPIRED)) == "TOKEN_EXPIRED");
+  CHECK(std::string(odx_reason_name(ODX_REASON_DISABLED)) == "DISABLED");
+  CHECK(std::string(odx_reason_name(ODX_REASON_DISABLED + 1)) == "UNKNOWN");
 }
 
 TEST_CASE("property: whatever the filesystem does, the copy is right and no token is left") {
@@ -510,7 +591,16 @@ TEST_CASE("property: whatever the filesystem does, the copy is right and no toke
     odx_copy_options options{};
     options.threshold = 1;
     options.step = *rc::gen::inRange<std::uint64_t>(0, 300'000);
+    std::vector<odx_copy_range> ranges;
+    collect(options, ranges);
     const Outcome outcome = copy(t.from, t.to, options);
+    std::uint64_t reached = 0;
+    for (const odx_copy_range& range : ranges) {
+      RC_ASSERT(range.offset == reached);
+      RC_ASSERT(range.length > 0u);
+      reached += range.length;
+    }
+    RC_ASSERT(reached == data.size());
     RC_ASSERT(outcome.error == 0);
     RC_ASSERT(same(read_file(t.to), data));
     RC_ASSERT(moved(outcome.report) == data.size());

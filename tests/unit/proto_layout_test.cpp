@@ -45,7 +45,7 @@ static_assert(ODX_IOC_OFFLOAD_WRITE == 0xC2304F9A);
 static_assert(sizeof(odx_token_info) == 56);
 static_assert(sizeof(odx_token_list) == 24 + 16 * 56);
 static_assert(sizeof(odx_token_drop) == 16);
-static_assert(sizeof(odx_stat) == 488);
+static_assert(sizeof(odx_stat) == 1240);
 static_assert(_IOC_SIZE(ODX_IOC_STAT) == sizeof(odx_stat));
 
 namespace {
@@ -104,7 +104,7 @@ odx_offload dirty() {
 
 }  // namespace
 
-TEST_CASE("layout: input structures") {
+TEST_CASE("layout: input structures", "[1#2][1#4][1#7]") {
   odx_offload call{};
   call.body.read_in = {32, 0x01020304, 60000, 0x05060708, 0x1122334455667700, 0x0000000100000200};
   CHECK(bytes_of(call) == golden(560, {{0, "\x20\x00\x00\x00\x04\x03\x02\x01"s},
@@ -128,13 +128,15 @@ TEST_CASE("layout: input structures") {
                                        {544, "\x20\x02\x00\x00\x10\x00\x00\x00\x01"s}}));
 }
 
-TEST_CASE("layout: a token of ours") {
+TEST_CASE("layout: a token of ours", "[1#6]") {
   CHECK(bytes_of(encode_token(sample_fields())) == sample_token_bytes());
 }
 
-TEST_CASE("layout: the zero token") { CHECK(bytes_of(zero_token()) == kZeroToken); }
+TEST_CASE("layout: the zero token", "[1#6][2.2#25]") {
+  CHECK(bytes_of(zero_token()) == kZeroToken);
+}
 
-TEST_CASE("layout: a successful READ's reply") {
+TEST_CASE("layout: a successful READ's reply", "[1#3][1#7][2.3#F]") {
   odx_offload call = dirty();
   ReadPlan plan;
   plan.copy_length = 0x20000;
@@ -151,14 +153,14 @@ TEST_CASE("layout: a successful READ's reply") {
                                        {16, sample_token_bytes()}}));
 }
 
-TEST_CASE("layout: a zero-length READ's reply") {
+TEST_CASE("layout: a zero-length READ's reply", "[1#3][2.1#8]") {
   odx_offload call = dirty();
   fill_read_zero_length(call);
   CHECK(bytes_of(call) ==
         golden(560, {{0, "\x10\x02\x00\x00"s}, {16, kZeroToken}, {548, "\x09"s}}));
 }
 
-TEST_CASE("layout: a successful WRITE's reply") {
+TEST_CASE("layout: a successful WRITE's reply", "[1#5][1#7][2.3#F]") {
   odx_offload call = dirty();
   WritePlan plan;
   plan.copy_length = 0x4000;
@@ -169,19 +171,19 @@ TEST_CASE("layout: a successful WRITE's reply") {
   CHECK(bytes_of(call) == golden(560, {{0, "\x10\x00\x00\x00"s}, {9, "\x40"s}}));
 }
 
-TEST_CASE("layout: a zero-length WRITE's reply") {
+TEST_CASE("layout: a zero-length WRITE's reply", "[1#5][2.2#10]") {
   odx_offload call = dirty();
   fill_write_zero_length(call);
   CHECK(bytes_of(call) == golden(560, {{0, "\x10"s}, {548, "\x09"s}}));
 }
 
-TEST_CASE("layout: a failure's reply has an empty body, a status and a reason") {
+TEST_CASE("layout: a failure's reply has an empty body, a status and a reason", "[1#7][2.5#10]") {
   odx_offload call = dirty();
   fill_failure(call, verdict_for(ODX_REASON_TOKEN_EXPIRED, Control::kWrite));
   CHECK(bytes_of(call) == golden(560, {{544, "\x65\x04\x00\xC0\x13"s}}));
 }
 
-TEST_CASE("token: encode and decode are inverse") {
+TEST_CASE("token: encode and decode are inverse", "[1#6]") {
   CHECK(rc::check([] {
     TokenFields fields;
     for (auto& byte : fields.store) byte = *rc::gen::arbitrary<std::uint8_t>();
@@ -198,7 +200,7 @@ TEST_CASE("token: encode and decode are inverse") {
   }));
 }
 
-TEST_CASE("token: every flipped bit is noticed") {
+TEST_CASE("token: every flipped bit is noticed", "[1#6][2.2#19][2.5#7][4.4W#14]") {
   const odx_token good = encode_token(sample_fields());
   for (std::size_t byte = 0; byte < sizeof good; ++byte) {
     for (int bit = 0; bit < 8; ++bit) {
@@ -214,7 +216,7 @@ TEST_CASE("token: every flipped bit is noticed") {
   }
 }
 
-TEST_CASE("token: zero by its type alone") {
+TEST_CASE("token: zero by its type alone", "[2.2#25][4.4W#18]") {
   odx_token token = zero_token();
   CHECK(classify(token) == TokenKind::kZero);
   token.id_length[0] = token.id_length[1] = 0;
@@ -225,7 +227,8 @@ TEST_CASE("token: zero by its type alone") {
   CHECK_FALSE(decode(token).has_value());
 }
 
-TEST_CASE("token: reserved well-known types and strangers") {
+TEST_CASE("token: reserved well-known types and strangers",
+          "[2.2#19][2.2#23][4.4W#15][4.4W#16][4.4W#17]") {
   odx_token token{};
   CHECK(classify(token) == TokenKind::kMalformed);  // all zero
   std::memset(&token, 0xFF, sizeof token);

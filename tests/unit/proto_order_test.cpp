@@ -93,17 +93,22 @@ void check_all_pairs(const std::vector<Violation>& violations, const odx_offload
 
 }  // namespace
 
-TEST_CASE("READ order: of any two violations the earlier rule answers") {
+TEST_CASE("READ order: of any two violations the earlier rule answers",
+          "[2.1#0c][2.1#0d][2.1#2][2.1#3][2.1#3a][2.1#4][2.1#5][2.1#6][2.1#7][2.1#9][2.1#14]"
+          "[2.1#15][2.1#16]") {
   check_all_pairs(kReadViolations, read_call(0, kSector),
                   [](const auto& call, const auto& file) { return judge_read(call, file); });
 }
 
-TEST_CASE("WRITE order: of any two violations the earlier rule answers") {
+TEST_CASE("WRITE order: of any two violations the earlier rule answers",
+          "[2.2#0c][2.2#0d][2.2#1][2.2#3][2.2#4][2.2#4a][2.2#5][2.2#6][2.2#7][2.2#8][2.2#9]"
+          "[2.2#11][2.2#13][2.2#14][2.2#15][2.2#17][4.4W#5]") {
   check_all_pairs(kWriteViolations, write_call(0, kSector),
                   [](const auto& call, const auto& file) { return judge_write(call, file); });
 }
 
-TEST_CASE("order: length 0 comes after the checks of shape and before those of the file") {
+TEST_CASE("order: length 0 comes after the checks of shape and before those of the file",
+          "[2.1#8][2.2#10]") {
   auto bad_size = read_call(0, 0);
   bad_size.body.read_in.size = 0;
   CHECK(refusal(judge_read(bad_size, directory())) == kEinvalSize);
@@ -114,7 +119,7 @@ TEST_CASE("order: length 0 comes after the checks of shape and before those of t
 
 // ---- locks, replies, errno tables ----
 
-TEST_CASE("lock range: the range asked for, cut at 2^63 - 1") {
+TEST_CASE("lock range: the range asked for, cut at 2^63 - 1", "[2.1#15][2.2#15][2.3#K]") {
   const auto range = [](std::uint64_t offset, std::uint64_t length) {
     return locked_range(read_call(offset, length), Control::kRead);
   };
@@ -129,7 +134,9 @@ TEST_CASE("lock range: the range asked for, cut at 2^63 - 1") {
   CHECK(locked_range(write_call(1024, 512), Control::kWrite).last == 1535);
 }
 
-TEST_CASE("errno and NTSTATUS: the table of 2.4, both ways") {
+TEST_CASE("errno and NTSTATUS: the table of 2.4, both ways",
+          "[1#8][2.1#0a][2.1#0b][2.1#22][2.1#23][2.1#24][2.2#0a][2.2#0b][2.2#28][2.2#29]"
+          "[2.2#30]") {
   struct Row {
     int errno_value;
     std::uint32_t read;
@@ -175,7 +182,7 @@ TEST_CASE("errno and NTSTATUS: the table of 2.4, both ways") {
   }
 }
 
-TEST_CASE("every reason has a text, and a failing one an errno and a status") {
+TEST_CASE("every reason has a text, and a failing one an errno and a status", "[1#8][2.5#10]") {
   for (std::uint32_t reason = 0; reason <= ODX_REASON_DISABLED; ++reason) {
     CAPTURE(reason);
     CHECK(std::string(reason_text(reason)) != "unknown reason");
@@ -242,7 +249,7 @@ odx_offload random_call(const FileFacts& file, bool write) {
 
 }  // namespace
 
-TEST_CASE("property: a READ plan stays inside the file and the request") {
+TEST_CASE("property: a READ plan stays inside the file and the request", "[2.1#18][2.1#21]") {
   many_runs();
   CHECK(rc::check([] {
     const FileFacts file = random_file();
@@ -270,7 +277,8 @@ TEST_CASE("property: a READ plan stays inside the file and the request") {
   }));
 }
 
-TEST_CASE("property: a WRITE plan stays inside the file, the token and the request") {
+TEST_CASE("property: a WRITE plan stays inside the file, the token and the request",
+          "[2.2#24][2.2#26][2.2#27][2.5#8]") {
   many_runs();
   CHECK(rc::check([] {
     const FileFacts file = random_file();

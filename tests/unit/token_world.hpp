@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -68,10 +69,71 @@ inline OffloadCaller user(std::uint32_t uid) {
   return {.uid = uid, .readable = true, .writable = true};
 }
 
+// The metadata store, and what is asked of it.
+class CountingMeta final : public MetaStore {
+ public:
+  explicit CountingMeta(std::unique_ptr<MetaStore> below) : below_(std::move(below)) {}
+
+  struct Counts {
+    std::uint64_t gets = 0;
+    std::uint64_t scanned = 0;      // pairs that scans answered with
+    std::set<std::string> nodes;    // keys of tree nodes read, written or erased
+    std::string lowest_expiry_scan; // first key that a scan of table `Y` asked for
+  };
+  Counts take() { return std::exchange(counts_, {}); }
+
+  Result<std::optional<std::string>> get(std::string_view key) const override {
+    note(key);
+    return below_->get(key);
+  }
+  Result<std::optional<std::string>> get_stamped(std::string_view key,
+                                                 TxnSeq& stamp) const override {
+    note(key);
+    return below_->get_stamped(key, stamp);
+  }
+  Result<std::vector<KeyValue>> scan(std::string_view from, std::string_view end,
+                                     std::size_t limit) const override {
+    Result<std::vector<KeyValue>> found = below_->scan(from, end, limit);
+    counts_.scanned += found ? found->size() : 0;
+    if (from.front() == keys::kTokenExpiry &&
+        (counts_.lowest_expiry_scan.empty() || from < counts_.lowest_expiry_scan)) {
+      counts_.lowest_expiry_scan = from;
+    }
+    return found;
+  }
+  Result<TxnSeq> commit(WriteSet writes) override {
+    for (const auto& [key, value] : writes) {
+      if (key.front() == keys::kNode) {
+        counts_.nodes.insert(key);
+      }
+    }
+    return below_->commit(std::move(writes));
+  }
+  [[nodiscard]] TxnSeq committed() const override { return below_->committed(); }
+  [[nodiscard]] TxnSeq durable() const override { return below_->durable(); }
+  Result<void> throttle() override { return below_->throttle(); }
+  Result<void> wait_durable(TxnSeq seq) override { return below_->wait_durable(seq); }
+  Result<void> checkpoint() override { return below_->checkpoint(); }
+  Result<void> close() override { return below_->close(); }
+  [[nodiscard]] Result<void> health() const override { return below_->health(); }
+  [[nodiscard]] MetaStats stats() const override { return below_->stats(); }
+
+ private:
+  void note(std::string_view key) const {
+    ++counts_.gets;
+    if (key.front() == keys::kNode) {
+      counts_.nodes.emplace(key);
+    }
+  }
+  std::unique_ptr<MetaStore> below_;
+  mutable Counts counts_;
+};
+
 struct WorldOptions {
   TokenOptions tokens{};
   std::uint32_t sector = 512;
   std::uint64_t limit_bytes = 64ULL << 20;
+  std::uint64_t journal_bytes = 4ULL << 20;
 };
 
 class TokenWorld {
@@ -80,7 +142,7 @@ class TokenWorld {
     FormatOptions format;
     format.limit_bytes = options.limit_bytes;
     format.sector_bytes = options.sector;
-    format.journal_bytes = 4ULL << 20;
+    format.journal_bytes = options.journal_bytes;
     ok(Store::format(path(), format));
     open();
   }
@@ -122,6 +184,13 @@ class TokenWorld {
     open();
   }
   void sync() { ok(core().meta->wait_durable(core().meta->committed())); }
+  // From now on until the store is closed. One thread.
+  CountingMeta& count_meta() {
+    auto counting = std::make_unique<CountingMeta>(std::move(core().meta));
+    CountingMeta& answer = *counting;
+    core().meta = std::move(counting);
+    return answer;
+  }
   void set_token_options(const TokenOptions& tokens) { options_.tokens = tokens; }
 
   // Files are found again by name after open().

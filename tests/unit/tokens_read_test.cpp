@@ -6,7 +6,7 @@ namespace {
 
 constexpr std::uint64_t kSector = 512;
 
-TEST_CASE("a whole file becomes a token", "[token][read]") {
+TEST_CASE("a whole file becomes a token", "[token][read][2.1#21]") {
   TokenWorld world;
   const std::string bytes = pattern(10 * 4096, 1);
   const InodeNo ino = world.file("a", bytes);
@@ -22,7 +22,7 @@ TEST_CASE("a whole file becomes a token", "[token][read]") {
   world.close();
 }
 
-TEST_CASE("every READ makes a token of its own", "[token][read]") {
+TEST_CASE("every READ makes a token of its own", "[token][read][2.5#2][4.4R#25]") {
   TokenWorld world;
   const InodeNo ino = world.file("a", pattern(4096, 1));
   const odx_token first = world.token(ino, 0, 4096);
@@ -32,7 +32,7 @@ TEST_CASE("every READ makes a token of its own", "[token][read]") {
   world.close();
 }
 
-TEST_CASE("a READ changes nothing of its file", "[token][read]") {
+TEST_CASE("a READ changes nothing of its file", "[token][read][2.3#I]") {
   TokenWorld world;
   const InodeNo ino = world.file("a", pattern(8192, 1));
   const std::string before = world.inode(ino).encode();
@@ -42,7 +42,7 @@ TEST_CASE("a READ changes nothing of its file", "[token][read]") {
   world.close();
 }
 
-TEST_CASE("ignored fields are ignored", "[token][read]") {
+TEST_CASE("ignored fields are ignored", "[token][read][4.4R#26]") {
   TokenWorld world;
   const InodeNo ino = world.file("a", pattern(4096, 1));
   odx_offload call = TokenWorld::read_call(0, 4096);
@@ -54,7 +54,8 @@ TEST_CASE("ignored fields are ignored", "[token][read]") {
   world.close();
 }
 
-TEST_CASE("facts of the file refuse a READ", "[token][read]") {
+TEST_CASE("facts of the file refuse a READ",
+          "[token][read][2.1#0c][2.1#0d][2.1#4][2.1#5][2.1#7][2.1#9][2.1#14][2.1#15][2.1#16]") {
   TokenWorld world;
   const InodeNo ino = world.file("a", pattern(8192, 1));
 
@@ -112,7 +113,7 @@ TEST_CASE("facts of the file refuse a READ", "[token][read]") {
   world.close();
 }
 
-TEST_CASE("2.1#8: a zero length is answered at once", "[token][read]") {
+TEST_CASE("2.1#8: a zero length is answered at once", "[token][read][2.1#8]") {
   TokenWorld world;
   const InodeNo ino = world.file("a", pattern(4096, 1));
   OffloadCaller locked = kRoot;
@@ -129,7 +130,8 @@ TEST_CASE("2.1#8: a zero length is answered at once", "[token][read]") {
   world.close();
 }
 
-TEST_CASE("2.1#18: the range is cut at the end of the file", "[token][read]") {
+TEST_CASE("2.1#18: the range is cut at the end of the file",
+          "[token][read][2.1#18][2.3#A][2.1#4]") {
   TokenWorld world;
   SECTION("aligned") {
     const InodeNo ino = world.file("a", pattern(8192, 1));
@@ -174,7 +176,9 @@ TEST_CASE("2.1#18: the range is cut at the end of the file", "[token][read]") {
   world.close();
 }
 
-TEST_CASE("holes give the zero token", "[token][read]") {
+TEST_CASE("holes give the zero token",
+          "[token][read][2.1#10][2.1#17][2.1#21][2.3#C][2.3#E][2.3#G][4.4R#17][4.4R#18]"
+          "[4.4R#19][4.4R#20]") {
   TokenWorld world;
   // data [0, 64K), hole [64K, 128K), data [128K, 192K), hole [192K, 256K)
   const InodeNo ino = world.file("a", pattern(64 << 10, 1));
@@ -234,7 +238,8 @@ TEST_CASE("holes give the zero token", "[token][read]") {
   world.close();
 }
 
-TEST_CASE("the timer asked for is the timer given, within limits", "[token][read]") {
+TEST_CASE("the timer asked for is the timer given, within limits",
+          "[token][read][2.5#4][4.4R#27]") {
   TokenWorld world;
   const InodeNo ino = world.file("a", pattern(4096, 1));
   const auto lifetime_ms = [&](std::uint32_t ttl_ms) {
@@ -273,7 +278,8 @@ TEST_CASE("the timer asked for is the timer given, within limits", "[token][read
   world.close();
 }
 
-TEST_CASE("a token is a moment, whatever happens to its source", "[token][read]") {
+TEST_CASE("a token is a moment, whatever happens to its source",
+          "[token][read][2.1#13][2.2#21][2.5#1][4.4W#26][4.4W#27][4.4W#28][4.4W#29][4.4W#30]") {
   TokenWorld world;
   const std::string bytes = pattern(300 << 10, 1);
   const InodeNo ino = world.file("a", bytes);
@@ -338,7 +344,7 @@ TEST_CASE("a token is a moment, whatever happens to its source", "[token][read]"
   world.close();
 }
 
-TEST_CASE("a read-only store hands out what needs no record", "[token][read]") {
+TEST_CASE("a read-only store hands out what needs no record", "[token][read][2.1#1]") {
   TokenWorld world;
   const InodeNo ino = world.file("a", pattern(4096, 1));
   world.truncate(ino, 64 << 10);

@@ -12,7 +12,7 @@ std::string over(std::string base, std::uint64_t at, std::string_view middle) {
   return base.replace(at, bytes, middle.substr(0, bytes));
 }
 
-TEST_CASE("any range of a token goes anywhere", "[token][write]") {
+TEST_CASE("any range of a token goes anywhere", "[token][write][2.2#24][2.2#26]") {
   TokenWorld world;
   const std::string from = pattern(64 << 10, 1);
   const std::string old = pattern(100'000, 2);
@@ -41,7 +41,9 @@ TEST_CASE("any range of a token goes anywhere", "[token][write]") {
   world.close();
 }
 
-TEST_CASE("refused calls change nothing", "[token][write]") {
+TEST_CASE("refused calls change nothing",
+          "[token][write][2.2#0c][2.2#0d][2.2#4a][2.2#5][2.2#6][2.2#7][2.2#11][2.2#14][2.2#15]"
+          "[2.2#17][2.2#19][2.2#22][2.2#23][2.2#24][2.5#10]") {
   TokenWorld world;
   const InodeNo source = world.file("s", pattern(8192, 1));
   const InodeNo ino = world.file("d", pattern(8192, 2));
@@ -129,7 +131,7 @@ TEST_CASE("refused calls change nothing", "[token][write]") {
   world.close();
 }
 
-TEST_CASE("every flipped bit of a token is noticed", "[token][write]") {
+TEST_CASE("every flipped bit of a token is noticed", "[token][write][2.2#19][2.5#7][4.4W#14]") {
   TokenWorld world;
   const InodeNo source = world.file("s", pattern(4096, 1));
   const InodeNo ino = world.file("d", pattern(4096, 2));
@@ -153,7 +155,8 @@ TEST_CASE("every flipped bit of a token is noticed", "[token][write]") {
   world.close();
 }
 
-TEST_CASE("2.2#10: a zero length is answered before the token is looked at", "[token][write]") {
+TEST_CASE("2.2#10: a zero length is answered before the token is looked at",
+          "[token][write][2.2#10][2.2#1]") {
   TokenWorld world;
   const InodeNo ino = world.file("empty");
   const std::string before = world.inode(ino).encode();
@@ -173,7 +176,7 @@ TEST_CASE("2.2#10: a zero length is answered before the token is looked at", "[t
   world.close();
 }
 
-TEST_CASE("2.2#25: the zero token", "[token][write]") {
+TEST_CASE("2.2#25: the zero token", "[token][write][2.2#25][4.4W#18]") {
   TokenWorld world;
   const std::string old = pattern(64 << 10, 2);
   const InodeNo ino = world.file("d", old);
@@ -206,7 +209,8 @@ TEST_CASE("2.2#25: the zero token", "[token][write]") {
   world.close();
 }
 
-TEST_CASE("the end of the destination does not move", "[token][write]") {
+TEST_CASE("the end of the destination does not move",
+          "[token][write][2.2#27][2.3#A][2.3#D][4.4W#13]") {
   TokenWorld world;
   const std::string from = pattern(8192, 1);
   const odx_token token = world.token(world.file("s", from), 0, 8192);
@@ -234,7 +238,7 @@ TEST_CASE("the end of the destination does not move", "[token][write]") {
   world.close();
 }
 
-TEST_CASE("2.3-E: a token over an unaligned tail", "[token][write]") {
+TEST_CASE("2.3-E: a token over an unaligned tail", "[token][write][2.3#E]") {
   TokenWorld world;
   const std::string from = pattern(1000, 1);
   const std::string old = pattern(4096, 2);
@@ -270,7 +274,7 @@ TEST_CASE("2.3-E: a token over an unaligned tail", "[token][write]") {
   world.close();
 }
 
-TEST_CASE("odx_extend lets the end move", "[token][write]") {
+TEST_CASE("odx_extend lets the end move", "[token][write][2.3#D]") {
   TokenWorld world({.tokens = {.extend = true}});
   const std::string from = pattern(5000, 1);
   const odx_token token = world.token(world.file("s", from), 0, 5120);
@@ -299,7 +303,7 @@ TEST_CASE("odx_extend lets the end move", "[token][write]") {
   world.close();
 }
 
-TEST_CASE("a WRITE counts as a write", "[token][write]") {
+TEST_CASE("a WRITE counts as a write", "[token][write][2.2#16][2.3#I][4.4W#40][4.4W#41]") {
   TokenWorld world;
   const odx_token token = world.token(world.file("s", pattern(4096, 1)), 0, 4096);
   const InodeNo ino = world.file("d", pattern(4096, 2));
@@ -332,7 +336,7 @@ TEST_CASE("a WRITE counts as a write", "[token][write]") {
   world.close();
 }
 
-TEST_CASE("2.3-J: source and destination may overlap", "[token][write]") {
+TEST_CASE("2.3-J: source and destination may overlap", "[token][write][2.3#J][4.4W#37]") {
   TokenWorld world;
   const std::string bytes = pattern(64 << 10, 1);
   const InodeNo ino = world.file("a", bytes);
@@ -348,7 +352,7 @@ TEST_CASE("2.3-J: source and destination may overlap", "[token][write]") {
   world.close();
 }
 
-TEST_CASE("holes in a token stay holes", "[token][write]") {
+TEST_CASE("holes in a token stay holes", "[token][write][2.2#11b][2.3#G]") {
   TokenWorld world;
   const InodeNo source = world.file("s");
   world.truncate(source, 64 << 10);
@@ -366,7 +370,7 @@ TEST_CASE("holes in a token stay holes", "[token][write]") {
   world.close();
 }
 
-TEST_CASE("2.2#12: an open but removed destination works", "[token][write]") {
+TEST_CASE("2.2#12: an open but removed destination works", "[token][write][2.2#12]") {
   TokenWorld world;
   const std::string from = pattern(4096, 1);
   const odx_token token = world.token(world.file("s", from), 0, 4096);
@@ -379,7 +383,7 @@ TEST_CASE("2.2#12: an open but removed destination works", "[token][write]") {
   world.close();
 }
 
-TEST_CASE("sharing takes no space", "[token][write]") {
+TEST_CASE("sharing takes no space", "[token][write][2.2#28]") {
   TokenWorld world;
   const odx_token token = world.token(world.file("s", pattern(1 << 20, 1)), 0, 1 << 20);
   const InodeNo ino = world.file("d");

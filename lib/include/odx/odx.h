@@ -1,7 +1,7 @@
 /* libodx: the offload controls of odxfs for programs.
  *
- * Usable from C89 and C++. Every function is thread-safe, keeps no state between calls, and answers
- * with 0 or a negative errno. Pointers to results may be NULL where nothing else is said. Nothing
+ * Usable from C89 and C++. Every function is thread-safe and answers with 0 or a negative errno; only
+ * odx_copy() remembers something between calls. Pointers to results may be NULL where nothing else is said. Nothing
  * here flushes anything: the filesystem sees to it that tokens hold what was written before, also
  * through mappings, and that readers of a destination see what was written into it.
  */
@@ -45,7 +45,7 @@ int odx_zero(int fd, uint64_t offset, uint64_t length, uint64_t* written,
 /* The well-known token of endless zeros. */
 void odx_zero_token(struct odx_token* token);
 
-/* What the odxfs that `fd` is on is and has done. -ENOTTY: it is on none. */
+/* What the odxfs that `fd` is on is, allows and has done. -ENOTTY: it is on none. */
 int odx_statistics(int fd, struct odx_stat* stat);
 
 /* The next page of live tokens behind page->after, in id order; page->count is 0 after the last.
@@ -61,6 +61,9 @@ int odx_token_id(const struct odx_token* token, uint8_t id[16]);
 /* One line in English for an odx_reason; never NULL. */
 const char* odx_reason_text(uint32_t reason);
 
+/* "TOKEN_EXPIRED" and so on: the names of enum odx_reason without their prefix; never NULL. */
+const char* odx_reason_name(uint32_t reason);
+
 /* "STATUS_INVALID_TOKEN" and so on; never NULL. */
 const char* odx_status_name(uint32_t status);
 
@@ -70,19 +73,25 @@ const char* odx_status_name(uint32_t status);
 #define ODX_COPY_REQUIRE_OFFLOAD 1u /* fail rather than copy in any other way */
 #define ODX_COPY_NO_OFFLOAD 2u      /* do not try */
 
-/* Why not everything was offloaded. Values are ABI: append, never renumber. */
-enum odx_copy_note {
-  ODX_COPY_WHOLE = 0,           /* everything was */
-  ODX_COPY_BELOW_THRESHOLD = 1, /* the file is too small to bother */
-  ODX_COPY_SWITCHED_OFF = 2,    /* ODX_COPY_NO_OFFLOAD */
-  ODX_COPY_NOT_ODXFS = 3,       /* the source or the destination is on another filesystem */
-  ODX_COPY_OTHER_STORE = 4,     /* they are on two different stores */
-  ODX_COPY_REFUSED = 5,         /* a control failed: see error, status and reason */
-  ODX_COPY_NO_PROGRESS = 6,     /* a control succeeded four times without moving anything */
-  ODX_COPY_SOURCE_CHANGED = 7   /* the source was cut short meanwhile */
-};
-/* One line in English for an odx_copy_note; never NULL. */
+/* "NOT_ODXFS" and so on, and one line in English, for an odx_copy_note; never NULL. */
+const char* odx_copy_note_name(uint32_t note);
 const char* odx_copy_note_text(uint32_t note);
+
+/* One step of a copy. */
+enum odx_copy_way {
+  ODX_WAY_TOKEN = 1, /* a token was written there */
+  ODX_WAY_ZEROS = 2, /* known to be zeros up to the end, and left as a hole */
+  ODX_WAY_CLONE = 3, /* copy_file_range(2) */
+  ODX_WAY_COPY = 4,  /* read and written */
+  ODX_WAY_SKIP = 5   /* a hole that an ordinary copy stepped over */
+};
+struct odx_copy_range {
+  uint64_t offset; /* of the bytes of this step */
+  uint64_t length;
+  uint64_t bytes_shared; /* of these, now naming shared extents, as far as that is known */
+  uint32_t way;          /* enum odx_copy_way */
+  uint32_t note;         /* enum odx_copy_note: why not by a token; ODX_COPY_WHOLE if it was */
+};
 
 struct odx_copy_report {
   uint64_t bytes_total;     /* the source's size when the copy began */
@@ -106,9 +115,10 @@ struct odx_copy_options {
   uint64_t threshold; /* smaller files are copied the ordinary way; 0: 256 KiB. Not applied with
                        * ODX_COPY_REQUIRE_OFFLOAD */
   uint64_t step;      /* most bytes of one offload write, in 4 KiB; 0: 256 MiB */
-  /* Called after every step, from the calling thread. Anything but 0 ends the copy with
-   * -ECANCELED. Must not throw. */
-  int (*progress)(const struct odx_copy_report* so_far, void* context);
+  /* Called after every step with what has been done so far and with the step, in ascending order of
+   * offsets, from the calling thread. Anything but 0 ends the copy with -ECANCELED. Must not throw. */
+  int (*progress)(const struct odx_copy_report* so_far, const struct odx_copy_range* step,
+                  void* context);
   void* context;
   uint64_t reserved[8]; /* 0 */
 };
@@ -117,7 +127,11 @@ struct odx_copy_options {
  * (a regular file, open for reading) holds: by tokens as far as possible, and from the point
  * reached with copy_file_range(2), then by reading and writing. Holes stay holes. The destination's
  * old content goes first. Tokens are dropped after use. `options` NULL: all 0. On failure the
- * destination holds a part. */
+ * destination holds a part.
+ *
+ * Two filesystems between which nothing can be offloaded are not asked again for three minutes, by
+ * any thread of the process, but with ODX_COPY_REQUIRE_OFFLOAD. An odxfs is told of the bytes that
+ * went another way (ODX_IOC_FALLBACK). */
 int odx_copy(int source_fd, int destination_fd, const struct odx_copy_options* options,
              struct odx_copy_report* report);
 

@@ -153,39 +153,91 @@ enum odx_reason {
   ODX_REASON_DISABLED = 29
 };
 
-/* What a mount is and has done: ODX_IOC_STAT on any descriptor of it. All counts are since mount
- * but for those of the store's present state. */
+/* Why a copy engine moved bytes in another way than by tokens (see odx_copy in odx.h). Values are
+ * ABI: append, never renumber. */
+enum odx_copy_note {
+  ODX_COPY_WHOLE = 0,           /* everything went by tokens */
+  ODX_COPY_BELOW_THRESHOLD = 1, /* the file is too small to bother */
+  ODX_COPY_SWITCHED_OFF = 2,    /* ODX_COPY_NO_OFFLOAD */
+  ODX_COPY_NOT_ODXFS = 3,       /* the source or the destination is on another filesystem */
+  ODX_COPY_OTHER_STORE = 4,     /* they are on two different stores */
+  ODX_COPY_REFUSED = 5,         /* a control failed: see error, status and reason */
+  ODX_COPY_NO_PROGRESS = 6,     /* a control succeeded four times without moving anything */
+  ODX_COPY_SOURCE_CHANGED = 7   /* the source was cut short meanwhile */
+};
+
+/* Features of a mount. */
+#define ODX_FEATURE_OFFLOAD 1u     /* the two controls work; else they are switched off */
+#define ODX_FEATURE_EXTEND 2u      /* an offload write at the end of a file extends it */
+#define ODX_FEATURE_USER_TOKENS 4u /* a token is good for its maker only */
+#define ODX_FEATURE_READ_ONLY 8u
+
+#define ODX_REASON_SLOTS 64
+#define ODX_NOTE_SLOTS 16
+
+/* What a mount is, what it allows and what it has done: ODX_IOC_STAT on any descriptor of it. What
+ * is not said to be of this moment is since the mount. ENOTTY: this is no odxfs. */
 struct odx_stat {
   uint32_t size;    /* of this structure as the daemon knows it */
   uint32_t version; /* 1 */
-  uint8_t uuid[16];
-  char label[32];   /* NUL-terminated */
-  uint32_t sector_bytes;
+  uint8_t uuid[16]; /* of the store */
+  char label[32];   /* NUL-terminated, as is the next */
+  char program[32]; /* the daemon's version: "0.1.0" */
+  uint32_t sector_bytes; /* what offsets and lengths must be multiples of */
   uint32_t block_bytes;
-  uint64_t total_bytes; /* what statfs says */
-  uint64_t free_bytes;
-  uint64_t pending_bytes;          /* freed, not yet reusable */
-  uint64_t tokens_live;            /* now */
+  uint64_t features;     /* ODX_FEATURE_... */
+
+  /* Limits; all ones: none. */
+  uint64_t file_bytes_max;
   uint64_t token_ttl_default_ms;
   uint64_t token_ttl_max_ms;
+  uint64_t tokens_max;              /* live, of all users */
+  uint64_t tokens_max_per_user;
+  uint64_t pinned_bytes_max;        /* data that live tokens stand for */
+  uint64_t pinned_bytes_max_per_user;
+
+  /* This moment. */
+  uint64_t total_bytes;             /* what statfs says */
+  uint64_t free_bytes;
+  uint64_t pending_bytes;           /* freed, not yet reusable */
+  uint64_t reclaim_pending;         /* subtrees waiting to be reclaimed */
+  uint64_t tokens_live;
+  uint64_t tokens_live_peak;        /* most at any time since the mount */
+  uint64_t pinned_bytes;
+  uint64_t pinned_bytes_peak;
+
+  /* Tokens. */
   uint64_t tokens_created;
-  uint64_t tokens_redeemed;        /* successful offload writes */
+  uint64_t tokens_redeemed;         /* successful offload writes */
   uint64_t tokens_expired;
-  uint64_t tokens_rejected;
-  uint64_t offload_bytes_shared;   /* by offload writes */
-  uint64_t clone_calls;            /* copy_file_range requests served by sharing */
+  uint64_t tokens_dropped;
+  uint64_t offload_bytes;           /* written by offload writes, holes included */
+  uint64_t offload_bytes_shared;    /* of these, by naming shared extents */
+  uint64_t clone_calls;             /* copy_file_range requests */
   uint64_t clone_bytes_shared;
+  uint64_t refused[ODX_REASON_SLOTS];      /* controls that failed, by odx_reason */
+  uint64_t fallback_bytes[ODX_NOTE_SLOTS]; /* that copy engines told us of, by odx_copy_note */
+
+  /* Work. */
+  uint64_t requests;                /* FUSE requests served */
   uint64_t device_bytes_read;
-  uint64_t device_bytes_written;   /* file data only */
+  uint64_t device_bytes_written;    /* file data only */
   uint64_t journal_bytes_written;
   uint64_t journal_flushes;
   uint64_t checkpoints;
   uint64_t checksum_errors;
-  uint64_t reclaim_pending;        /* subtrees waiting to be reclaimed */
-  uint64_t requests;               /* FUSE requests served */
-  uint64_t reserved[32];           /* 0 */
+  uint64_t reserved[32];            /* 0 */
 };
 #define ODX_IOC_STAT _IOR('O', 0x9B, struct odx_stat)
+
+/* A copy engine's word that it moved bytes without tokens, and why: counted in fallback_bytes.
+ * EINVAL: no such note. */
+struct odx_fallback {
+  uint32_t note;     /* enum odx_copy_note */
+  uint32_t reserved; /* 0 */
+  uint64_t bytes;
+};
+#define ODX_IOC_FALLBACK _IOW('O', 0x9E, struct odx_fallback)
 
 /* Live tokens, in id order, up to 16 a call: set `after` to zeros, then to the last id seen, until
  * `count` comes back 0. A user sees his own tokens, root sees all. The secret is never told. */

@@ -36,7 +36,7 @@ TokenRecord new_record(const proto::ReadPlan& plan, std::uint32_t uid, std::int6
   record.ttl_ms = proto::effective_ttl_ms(plan.ttl_ms, options.ttl_default_ms, options.ttl_max_ms);
   record.created_ns = now_ns;
   record.last_used_ns = now_ns;
-  record.due_ns = now_ns + static_cast<std::int64_t>(record.ttl_ms) * kNsPerMs;
+  record.due_ns = later(now_ns, static_cast<std::int64_t>(record.ttl_ms) * kNsPerMs);
   record.span = plan.length;
   record.data_length = plan.data_length;
   return record;
@@ -45,19 +45,13 @@ TokenRecord new_record(const proto::ReadPlan& plan, std::uint32_t uid, std::int6
 }  // namespace
 
 int Tokens::offload_read(InodeNo ino, const OffloadCaller& caller, odx_offload& call) {
-  const Answer answer = read(ino, caller, call);
-  const proto::Verdict verdict =
-      answer ? *answer : proto::verdict_for_errno(answer.error().errno_value(), kRead);
-  if (verdict.errno_value != 0) {
-    proto::fill_failure(call, verdict);
-  }
-  return verdict.errno_value;
+  return concluded(read(ino, caller, call), kRead, call);
 }
 
 Tokens::Answer Tokens::read(InodeNo ino, const OffloadCaller& caller, odx_offload& call) {
+  ReadJob job;
   {
     const Core::FileView view = ODX_TRY(core_.view(ino));
-    ReadJob job;
     const auto answer = ODX_TRY(examine_read(
         *view.inode, caller, call, TreeReader(core_.nodes, *core_.meta, view.snapshot.seq()), job));
     if (answer) {
@@ -67,13 +61,20 @@ Tokens::Answer Tokens::read(InodeNo ino, const OffloadCaller& caller, odx_offloa
   if (core_.read_only) {  // every rule is satisfied, but the token could not be remembered
     return proto::verdict_for(ODX_REASON_READ_ONLY, kRead);
   }
-  const proto::Verdict verdict = ODX_TRY(grant(ino, caller, call));
-  if (verdict.reason != ODX_REASON_TOKEN_LIMIT) {
-    return verdict;
+  // Tokens that have expired but have not been cleared away yet must not count. A user who has
+  // reached his limit is refused without the mutation lock.
+  for (bool anything_cleared = true;;) {
+    if (usage_.has_room(caller.uid, job.data_bytes, options_)) {
+      const proto::Verdict verdict = ODX_TRY(grant(ino, caller, call));
+      if (verdict.reason != ODX_REASON_TOKEN_LIMIT) {
+        return verdict;
+      }
+    }
+    if (!anything_cleared) {
+      return proto::verdict_for(ODX_REASON_TOKEN_LIMIT, kRead);
+    }
+    anything_cleared = ODX_TRY(expire_some()) > 0;
   }
-  // Tokens that have expired but have not been cleared away yet must not count.
-  ODX_TRY(expire());
-  return grant(ino, caller, call);
 }
 
 // The transaction that makes the token.
@@ -92,13 +93,14 @@ Tokens::Answer Tokens::grant(InodeNo ino, const OffloadCaller& caller, odx_offlo
   if (!admission) {
     return proto::verdict_for(ODX_REASON_TOKEN_LIMIT, kRead);
   }
-  TokenRecord record = new_record(plan, caller.uid, mutation.now_ns(), options_);
+  TokenRecord record = new_record(plan, caller.uid, now_ns(), options_);
   record.tree =
       ODX_TRY(mutation.trees().slice(inode.tree, FileOffset(plan.offset), plan.data_length));
   mutation.kv().put(record.key(), record.encode());
   mutation.kv().put(record.expiry_key(), {});
-  const TxnSeq seq = ODX_TRY(mutation.commit());
   admission.keep();
+  index_.add(record.uid, record.id);
+  const TxnSeq seq = ODX_TRY(mutation.commit());
   core_.counters.tokens_created.fetch_add(1, std::memory_order_relaxed);
   if (record.due_ns < next_due_ns_.load()) {
     announce_due(record.due_ns);

@@ -50,17 +50,12 @@ Result<void> drop_privileges(Inode& inode, KvOverlay& kv, std::uint32_t caller_u
 }  // namespace
 
 int Tokens::offload_write(InodeNo ino, const OffloadCaller& caller, odx_offload& call) {
-  const Answer answer = write(ino, caller, call);
-  const proto::Verdict verdict =
-      answer ? *answer : proto::verdict_for_errno(answer.error().errno_value(), kWrite);
-  if (verdict.errno_value != 0) {
-    proto::fill_failure(call, verdict);
-  }
-  if (verdict.status == ODX_STATUS_INVALID_TOKEN ||
-      verdict.status == ODX_STATUS_DEVICE_UNREACHABLE) {
+  const int error = concluded(write(ino, caller, call), kWrite, call);
+  if (call.a.status == ODX_STATUS_INVALID_TOKEN ||
+      call.a.status == ODX_STATUS_DEVICE_UNREACHABLE) {
     core_.counters.tokens_rejected.fetch_add(1, std::memory_order_relaxed);
   }
-  return verdict.errno_value;
+  return error;
 }
 
 Tokens::Answer Tokens::write(InodeNo ino, const OffloadCaller& caller, odx_offload& call) {
@@ -102,13 +97,14 @@ Tokens::Answer Tokens::write(InodeNo ino, const OffloadCaller& caller, odx_offlo
   }
   ODX_TRY(mutation.commit());
   core_.counters.tokens_redeemed.fetch_add(1, std::memory_order_relaxed);
+  core_.counters.offload_bytes.fetch_add(transfer.length_written, std::memory_order_relaxed);
   core_.counters.offload_bytes_shared.fetch_add(shared, std::memory_order_relaxed);
   proto::fill_write_success(call, job.plan, transfer.length_written, shared);
   return proto::Verdict{};
 }
 
 Tokens::Step Tokens::examine_write(const Inode& inode, const OffloadCaller& caller,
-                                   odx_offload& call, const KvReader& kv, WriteJob& job) const {
+                                   odx_offload& call, const KvReader& kv, WriteJob& job) {
   const proto::FileFacts file = facts(inode, caller);
   const proto::WriteJudgement judgement = proto::judge_write(call, file);
   if (const auto* refusal = std::get_if<proto::Verdict>(&judgement)) {
@@ -139,7 +135,7 @@ Tokens::Step Tokens::examine_write(const Inode& inode, const OffloadCaller& call
           !proto::token_matches(token, {core_.super.uuid, fields->id, job.record->secret})) {
         return refuse(ODX_REASON_TOKEN_UNKNOWN);  // 2.2#19
       }
-      if (!job.record->alive(core_.clock->now_ns())) {  // 2.2#20
+      if (!job.record->alive(now_ns())) {  // 2.2#20
         return refuse(ODX_REASON_TOKEN_EXPIRED);
       }
       if (options_.bind_to_user && job.record->uid != caller.uid) {
@@ -160,15 +156,16 @@ Tokens::Step Tokens::examine_write(const Inode& inode, const OffloadCaller& call
 
 // Restarts the inactivity timer. Not for less than a second's gain (an eighth of a shorter timer):
 // a token that is redeemed in many pieces would otherwise be journalled with each of them.
-void Tokens::refresh(Mutation& mutation, TokenRecord record) const {
-  const std::int64_t now = mutation.now_ns();
+void Tokens::refresh(Mutation& mutation, TokenRecord record) {
+  const std::int64_t now = now_ns();
   const std::int64_t ttl = static_cast<std::int64_t>(record.ttl_ms) * kNsPerMs;
-  if (now + ttl - record.due_ns < std::min(kNsPerSecond, ttl / 8)) {
+  const std::int64_t due = later(now, ttl);
+  if (due - record.due_ns < std::min(kNsPerSecond, ttl / 8)) {
     return;
   }
   mutation.kv().erase(record.expiry_key());
   record.last_used_ns = std::max(record.last_used_ns, now);
-  record.due_ns = now + ttl;
+  record.due_ns = due;
   mutation.kv().put(record.key(), record.encode());
   mutation.kv().put(record.expiry_key(), {});
 }

@@ -10,11 +10,28 @@
 //     transaction. expire() walks table `Y` and nothing else.
 //   - A token is alive while now < due. Whether expire() has come by yet is nobody's business: the
 //     controls, list() and drop() look at the time.
-//   - A live record counts in usage_ (which runs ahead of the table, never behind).
+//   - A live record counts in usage_ and is in index_; both change in the critical section of the
+//     transaction that changes the table.
 //   - A tombstone keeps the secret, so that only who held the token is told that it has expired.
+//     Table `T` is bounded by the limits, and by what can be made within a minute.
 //
-// Locks: whatever changes a token is a Mutation; usage_ has a leaf lock. Nothing is held while a
-// caller waits for durability.
+// Time is a TokenTime. A clock that is set back neither ends a token nor prolongs it, nor does it
+// keep expired ones from being cleared away; a restart takes up from the latest time that any
+// record has seen. A clock that is set forward is time that has passed: it cannot be told from a
+// suspended or switched-off machine, and ending a token early costs its holder a second READ,
+// while keeping it would cost everybody the space.
+//
+// Guessing. Knowing the secret is the right to the bytes, so how long a refusal takes must not
+// depend on how much of it is right. A token is looked up by its id, 16 random bytes that are told
+// to its owner and to root and are worth nothing by themselves; then the one right token is put
+// together and all 512 bytes are compared by sodium_memcmp(), which looks at every byte whatever
+// it has seen. What tells an expired token, another user's or a transfer beyond the token's span
+// apart comes after that, so it is told to holders only. A wrong secret is refused at the first
+// examination, without the mutation lock. What can be timed is whether an id exists, and whether
+// the public fields (type, version, store) are in order.
+//
+// Locks: whatever changes a token is a Mutation; usage_, index_ and time_ have leaf locks. Nothing
+// is held while a caller waits for durability.
 #include "store/token/tokens.hpp"
 
 #include <algorithm>
@@ -30,17 +47,6 @@ namespace {
 constexpr std::int64_t kTombstoneNs = 60 * kNsPerSecond;
 constexpr std::size_t kExpirePerTransaction = 64;
 constexpr std::size_t kScan = 256;
-
-odx_token_info describe(const TokenRecord& record) {
-  odx_token_info info{};
-  std::copy(record.id.begin(), record.id.end(), info.id);
-  info.uid = record.uid;
-  info.length = record.span;
-  info.data_bytes = record.data_bytes();
-  info.created_ns = record.created_ns;
-  info.expires_ns = record.due_ns;
-  return info;
-}
 
 // The first key behind `key`.
 std::string behind(std::string key) { return std::move(key) + '\0'; }
@@ -68,6 +74,16 @@ proto::FileFacts Tokens::facts(const Inode& inode, const OffloadCaller& caller) 
   return facts;
 }
 
+int Tokens::concluded(const Answer& answer, proto::Control control, odx_offload& call) {
+  const proto::Verdict verdict =
+      answer ? *answer : proto::verdict_for_errno(answer.error().errno_value(), control);
+  if (verdict.errno_value != 0) {
+    proto::fill_failure(call, verdict);
+    core_.counters.refused.at(verdict.reason).fetch_add(1, std::memory_order_relaxed);
+  }
+  return verdict.errno_value;
+}
+
 Result<std::optional<TokenRecord>> Tokens::find(const KvReader& kv, const TokenId& id) {
   const std::optional<std::string> value = ODX_TRY(kv.get(keys::token(id)));
   if (!value) {
@@ -78,7 +94,30 @@ Result<std::optional<TokenRecord>> Tokens::find(const KvReader& kv, const TokenI
 
 Result<std::vector<odx_token_info>> Tokens::list(const TokenId& after, std::size_t limit,
                                                  std::uint32_t uid) {
-  const std::int64_t now = core_.clock->now_ns();
+  if (uid == 0) {
+    return list_all(after, limit);
+  }
+  const std::int64_t now = now_ns();
+  std::vector<odx_token_info> out;
+  TokenId from = after;
+  while (out.size() < limit) {
+    const std::vector<TokenId> ids = index_.behind(uid, from, limit - out.size());
+    if (ids.empty()) {
+      break;
+    }
+    for (const TokenId& id : ids) {
+      const std::optional<TokenRecord> record = ODX_TRY(find(*core_.meta, id));
+      if (record && record->alive(now)) {
+        out.push_back(describe(*record));
+      }
+    }
+    from = ids.back();
+  }
+  return out;
+}
+
+Result<std::vector<odx_token_info>> Tokens::list_all(const TokenId& after, std::size_t limit) {
+  const std::int64_t now = now_ns();
   std::vector<odx_token_info> out;
   std::string from = behind(keys::token(after));
   while (out.size() < limit) {
@@ -86,7 +125,7 @@ Result<std::vector<odx_token_info>> Tokens::list(const TokenId& after, std::size
     for (const KeyValue& kv : records) {
       const TokenId id = ODX_TRY(token_id_of_key(kv.key));
       const TokenRecord record = ODX_TRY(TokenRecord::decode(id, kv.value));
-      if (out.size() < limit && record.alive(now) && (uid == 0 || uid == record.uid)) {
+      if (out.size() < limit && record.alive(now)) {
         out.push_back(describe(record));
       }
     }
@@ -98,21 +137,41 @@ Result<std::vector<odx_token_info>> Tokens::list(const TokenId& after, std::size
   return out;
 }
 
-Result<void> Tokens::drop(const TokenId& id, std::uint32_t uid) {
-  Mutation mutation = ODX_TRY(Mutation::begin(core_));
-  std::optional<TokenRecord> record = ODX_TRY(find(mutation.kv(), id));
-  if (!record || !record->alive(mutation.now_ns())) {
+odx_token_info Tokens::describe(const TokenRecord& record) const {
+  odx_token_info info{};
+  std::copy(record.id.begin(), record.id.end(), info.id);
+  info.uid = record.uid;
+  info.length = record.span;
+  info.data_bytes = record.data_bytes();
+  info.created_ns = time_.on_the_wall(record.created_ns);
+  info.expires_ns = time_.on_the_wall(record.due_ns);
+  return info;
+}
+
+Result<TokenRecord> Tokens::droppable(const KvReader& kv, const TokenId& id, std::uint32_t uid) {
+  std::optional<TokenRecord> record = ODX_TRY(find(kv, id));
+  if (!record || !record->alive(now_ns())) {
     return fail(ENOENT, "no such token");
   }
   if (uid != 0 && uid != record->uid) {
     return fail(EPERM, "another user's token");
   }
-  const std::uint64_t data_bytes = record->data_bytes();
-  mutation.kv().erase(record->key());
-  mutation.kv().erase(record->expiry_key());
-  ODX_TRY(mutation.trees().drop(std::move(record->tree)));
+  return *std::move(record);
+}
+
+Result<void> Tokens::drop(const TokenId& id, std::uint32_t uid) {
+  // First without the mutation lock: whoever asks for what is not his keeps nobody waiting.
+  ODX_TRY(droppable(*core_.meta, id, uid));
+  Mutation mutation = ODX_TRY(Mutation::begin(core_));
+  TokenRecord record = ODX_TRY(droppable(mutation.kv(), id, uid));
+  const std::uint64_t data_bytes = record.data_bytes();
+  mutation.kv().erase(record.key());
+  mutation.kv().erase(record.expiry_key());
+  ODX_TRY(mutation.trees().drop(std::move(record.tree)));
+  usage_.remove_live(record.uid, data_bytes);
+  index_.remove(record.uid, id);
   ODX_TRY(mutation.commit());
-  usage_.remove_live(record->uid, data_bytes);
+  core_.counters.tokens_dropped.fetch_add(1, std::memory_order_relaxed);
   return {};
 }
 
@@ -124,33 +183,35 @@ Result<std::optional<std::int64_t>> Tokens::expire() {
   next_due_ns_.store(INT64_MAX);
   while (ODX_TRY(expire_some()) == kExpirePerTransaction) {
   }
-  const auto first = ODX_TRY(core_.meta->scan(keys::table_begin(keys::kTokenExpiry),
-                                              keys::table_end(keys::kTokenExpiry), 1));
+  const auto first =
+      ODX_TRY(core_.meta->scan(first_expiry_key(), keys::table_end(keys::kTokenExpiry), 1));
   if (first.empty()) {
     return std::nullopt;
   }
   const TokenDue due = ODX_TRY(token_due_of_key(first.front().key));
   announce_due(due.due_ns);
-  return std::max<std::int64_t>(due.due_ns - core_.clock->now_ns(), 0);
+  return std::max<std::int64_t>(due.due_ns - now_ns(), 0);
 }
 
 // One transaction of it; answers with the number of `Y` records that it dealt with.
 Result<std::size_t> Tokens::expire_some() {
-  const std::int64_t now = core_.clock->now_ns();
+  const std::int64_t now = now_ns();
   const std::string end = keys::numbered(keys::kTokenExpiry, static_cast<std::uint64_t>(now) + 1);
   // Most calls find nothing due: they need no transaction.
-  if (ODX_TRY(core_.meta->scan(keys::table_begin(keys::kTokenExpiry), end, 1)).empty()) {
+  if (ODX_TRY(core_.meta->scan(first_expiry_key(), end, 1)).empty()) {
     return 0;
   }
   struct Ended {
+    TokenId id;
     TokenRecord::State was;
     std::uint32_t uid;
     std::uint64_t data_bytes;
   };
   std::vector<Ended> ended;
   Mutation mutation = ODX_TRY(Mutation::begin(core_));
-  const auto due = ODX_TRY(
-      mutation.kv().scan(keys::table_begin(keys::kTokenExpiry), end, kExpirePerTransaction));
+  const auto due = ODX_TRY(mutation.kv().scan(first_expiry_key(), end, kExpirePerTransaction));
+  const std::int64_t cleared_ns =
+      due.size() < kExpirePerTransaction ? now : ODX_TRY(token_due_of_key(due.back().key)).due_ns;
   for (const KeyValue& kv : due) {
     mutation.kv().erase(kv.key);
     const TokenDue entry = ODX_TRY(token_due_of_key(kv.key));
@@ -167,27 +228,42 @@ Result<std::size_t> Tokens::expire_some() {
       mutation.kv().put(record.expiry_key(), {});
       continue;
     }
-    ended.push_back({record.state, record.uid, record.data_bytes()});
+    ended.push_back({record.id, record.state, record.uid, record.data_bytes()});
     if (!record.live()) {
       mutation.kv().erase(record.key());
       continue;
     }
     ODX_TRY(mutation.trees().drop(std::exchange(record.tree, {})));
     record.state = TokenRecord::State::kExpired;
-    record.due_ns = now + kTombstoneNs;
+    record.due_ns = later(now, kTombstoneNs);
     mutation.kv().put(record.key(), record.encode());
     mutation.kv().put(record.expiry_key(), {});
   }
-  ODX_TRY(mutation.commit());
+  std::uint64_t expired = 0;
   for (const Ended& token : ended) {
     if (token.was == TokenRecord::State::kLive) {
       usage_.live_to_tombstone(token.uid, token.data_bytes);
-      core_.counters.tokens_expired.fetch_add(1, std::memory_order_relaxed);
+      index_.remove(token.uid, token.id);
+      ++expired;
     } else {
       usage_.remove_tombstone(token.uid);
     }
   }
+  ODX_TRY(mutation.commit());
+  announce_cleared(cleared_ns);
+  core_.counters.tokens_expired.fetch_add(expired, std::memory_order_relaxed);
   return due.size();
+}
+
+// Where table `Y` begins, as far as it is known.
+std::string Tokens::first_expiry_key() const {
+  return keys::numbered(keys::kTokenExpiry, static_cast<std::uint64_t>(cleared_ns_.load()));
+}
+
+void Tokens::announce_cleared(std::int64_t until_ns) {
+  std::int64_t known = cleared_ns_.load();
+  while (until_ns > known && !cleared_ns_.compare_exchange_weak(known, until_ns)) {
+  }
 }
 
 void Tokens::announce_due(std::int64_t due_ns) {
@@ -197,6 +273,7 @@ void Tokens::announce_due(std::int64_t due_ns) {
 }
 
 Result<void> Tokens::load() {
+  std::int64_t seen_ns = 0;  // the latest time that a record tells of
   std::string from = keys::table_begin(keys::kToken);
   while (true) {
     const auto records = ODX_TRY(core_.meta->scan(from, keys::table_end(keys::kToken), kScan));
@@ -205,11 +282,15 @@ Result<void> Tokens::load() {
       const TokenRecord record = ODX_TRY(TokenRecord::decode(id, kv.value));
       if (record.live()) {
         usage_.add_live(record.uid, record.data_bytes());
+        index_.add(record.uid, id);
+        seen_ns = std::max(seen_ns, record.last_used_ns);
       } else {
         usage_.add_tombstone(record.uid);
+        seen_ns = std::max(seen_ns, record.due_ns - kTombstoneNs);
       }
     }
     if (records.size() < kScan) {
+      time_.not_before(*core_.clock, seen_ns);
       return {};
     }
     from = behind(records.back().key);

@@ -14,7 +14,9 @@
 #include "proto/rules.hpp"
 #include "store/core.hpp"
 #include "store/extent/tree_reader.hpp"
+#include "store/token/token_index.hpp"
 #include "store/token/token_record.hpp"
+#include "store/token/token_time.hpp"
 #include "store/token/token_usage.hpp"
 
 namespace odx {
@@ -24,11 +26,14 @@ class Mutation;
 struct TokenOptions {
   std::uint64_t ttl_default_ms = 60'000;
   std::uint64_t ttl_max_ms = 600'000;
+  // Limits on live tokens, for root as for anybody: their number, and the sum of their data_bytes.
+  static constexpr std::uint64_t kUnlimited = UINT64_MAX;
   std::uint64_t max_per_uid = 10'000;
   std::uint64_t max_total = 100'000;
-  std::uint64_t max_pinned_bytes = UINT64_MAX;  // sum of data_bytes of live tokens
-  bool bind_to_user = false;                    // odx_token_scope=user
-  bool extend = false;                          // odx_extend
+  std::uint64_t max_pinned_bytes_per_uid = kUnlimited;
+  std::uint64_t max_pinned_bytes = kUnlimited;
+  bool bind_to_user = false;  // odx_token_scope=user
+  bool extend = false;        // odx_extend
 };
 
 // Who calls, through what descriptor.
@@ -51,10 +56,11 @@ class Tokens {
   int offload_read(InodeNo ino, const OffloadCaller& caller, odx_offload& call);
   int offload_write(InodeNo ino, const OffloadCaller& caller, odx_offload& call);
 
-  // In id order, behind `after`; only those of `uid` unless it is 0.
+  // In id order, behind `after`; only those of `uid` unless it is 0. What a page costs a user does
+  // not depend on other users' tokens. Times are the wall clock's.
   Result<std::vector<odx_token_info>> list(const TokenId& after, std::size_t limit,
                                            std::uint32_t uid);
-  // ENOENT (also if it has expired); EPERM unless `uid` owns it or is 0.
+  // ENOENT (also if it has expired); EPERM unless `uid` owns it or is 0; then EROFS.
   Result<void> drop(const TokenId& id, std::uint32_t uid);
 
   // Ends every token whose time has come, in bounded transactions; answers with the nanoseconds
@@ -64,6 +70,7 @@ class Tokens {
 
   // Counts and pinned bytes from the table; at open, once, before any other call.
   Result<void> load();
+  [[nodiscard]] const TokenUsage& usage() const { return usage_; }
   [[nodiscard]] std::uint64_t live() const { return usage_.live(); }
   [[nodiscard]] std::uint64_t pinned_bytes() const { return usage_.pinned_bytes(); }
   [[nodiscard]] const TokenOptions& options() const { return options_; }
@@ -83,20 +90,35 @@ class Tokens {
 
   Answer write(InodeNo ino, const OffloadCaller& caller, odx_offload& call);
   Step examine_write(const Inode& inode, const OffloadCaller& caller, odx_offload& call,
-                     const KvReader& kv, WriteJob& job) const;
-  void refresh(Mutation& mutation, TokenRecord record) const;
+                     const KvReader& kv, WriteJob& job);
+  void refresh(Mutation& mutation, TokenRecord record);
 
+  // Counts and fills in a refusal; answers with its errno.
+  int concluded(const Answer& answer, proto::Control control, odx_offload& call);
+  [[nodiscard]] std::int64_t now_ns() { return time_.now_ns(*core_.clock); }
   [[nodiscard]] proto::FileFacts facts(const Inode& inode, const OffloadCaller& caller) const;
   // The record, live or not; nullopt if there is none.
   static Result<std::optional<TokenRecord>> find(const KvReader& kv, const TokenId& id);
+  // The same for drop(): a live token that `uid` may drop.
+  Result<TokenRecord> droppable(const KvReader& kv, const TokenId& id, std::uint32_t uid);
+  [[nodiscard]] odx_token_info describe(const TokenRecord& record) const;
+  Result<std::vector<odx_token_info>> list_all(const TokenId& after, std::size_t limit);
   void announce_due(std::int64_t due_ns);
   Result<std::size_t> expire_some();
+  [[nodiscard]] std::string first_expiry_key() const;
+  void announce_cleared(std::int64_t until_ns);
 
   Core& core_;
   TokenOptions options_;
+  TokenTime time_;
   TokenUsage usage_;
+  TokenIndex index_;
   // No token is due before this, as far as the expiring thread knows.
   std::atomic<std::int64_t> next_due_ns_{INT64_MAX};
+  // No `Y` record is due before this: whoever makes one reads the time under the mutation lock, so
+  // none is made behind a transaction that has cleared up to its own time. A scan that began at the
+  // table's first key would step over every record deleted since the last checkpoint.
+  std::atomic<std::int64_t> cleared_ns_{0};
 };
 
 }  // namespace odx

@@ -1,0 +1,2 @@
+// golden.c as C++.
+#include "golden.c"
