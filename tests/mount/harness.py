@@ -208,7 +208,8 @@ class Mount:
         """struct odx_stat of this mount, by its ioctl."""
         descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            raw = fcntl.ioctl(descriptor, _STAT_IOCTL, bytes(_STAT_BYTES))
+            raw = bytearray(_STAT_BYTES)
+            fcntl.ioctl(descriptor, _STAT_IOCTL, raw, True)
         finally:
             os.close(descriptor)
         values = _STAT_LAYOUT.unpack(raw)
