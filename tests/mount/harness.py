@@ -348,6 +348,15 @@ def environment(**more):
     return result
 
 
+def sanitizer_runtime(library):
+    """The runtime that a sanitized library wants loaded first (by LD_PRELOAD), or None."""
+    for line in run(["ldd", library]).stdout.decode().splitlines():
+        words = line.split()
+        if len(words) > 2 and words[0].startswith(("libasan.so", "libtsan.so")):
+            return words[2]
+    return None
+
+
 def run(command, timeout=300, status=0, env=None, stdin=None, **more):
     """Runs a program to its end and returns its CompletedProcess; its text is shown if it fails.
 
