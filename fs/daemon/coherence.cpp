@@ -43,7 +43,6 @@
 //   5. At shutdown the executors finish first, while receiving threads still serve.
 #include "coherence.hpp"
 
-
 #include <array>
 
 #include "base/log.hpp"
@@ -66,15 +65,15 @@ void Coherence::drop_pages(InodeNo ino, FileOffset at, std::uint64_t bytes) {
   }
 }
 
-void Coherence::write_back(InodeNo ino, Caller caller) {
-  if (!may_be_dirty(ino)) {
-    return;
+Result<void> Coherence::write_back(InodeNo ino, Caller caller) {
+  if (may_be_dirty(ino) && !(caller == Caller::kIoctl && view_->write_back(ino))) {
+    const Hurry::Watch watch(hurry_);
+    drop_pages(ino, FileOffset(0), 0);
   }
-  if (caller == Caller::kIoctl && view_->write_back(ino)) {
-    return;
+  if (const int error = inodes_.take_write_back_error(ino); error != 0) {
+    return fail(error, "writing back");
   }
-  const Hurry::Watch watch(hurry_);
-  drop_pages(ino, FileOffset(0), 0);
+  return {};
 }
 
 void Coherence::write_back_all() {

@@ -19,7 +19,7 @@ namespace odx::daemon {
 class Coherence {
  public:
   // `kernel_keeps_times`: the mount is in write-back mode.
-  Coherence(Store& store, const InodeTable& inodes, bool kernel_keeps_times)
+  Coherence(Store& store, InodeTable& inodes, bool kernel_keeps_times)
       : store_(store),
         inodes_(inodes),
         kernel_keeps_times_(kernel_keeps_times),
@@ -33,9 +33,10 @@ class Coherence {
 
   // What processes wrote to the file before this call, by write(2) or through mappings, is in the
   // store when it returns. Executors' threads only, no lock held. A seek comes with the kernel's
-  // lock on the inode held.
+  // lock on the inode held. Errors: what was written cannot be stored (ENOSPC, EIO), now or earlier;
+  // told once, as by fsync(2).
   enum class Caller { kSeek, kIoctl };
-  void write_back(InodeNo ino, Caller caller);
+  Result<void> write_back(InodeNo ino, Caller caller);
   // The same, for every file there is. Not on a receiving thread.
   void write_back_all();
 
@@ -57,7 +58,7 @@ class Coherence {
   void show_growth(InodeNo ino, std::uint64_t bytes_before);
 
   Store& store_;
-  const InodeTable& inodes_;
+  InodeTable& inodes_;
   const bool kernel_keeps_times_;
   fuse_session* session_ = nullptr;
   OwnView* view_ = nullptr;

@@ -15,6 +15,7 @@
 #include "base/log.hpp"
 #include "options.hpp"
 #include "server.hpp"
+#include "subtree.hpp"
 
 namespace odx::daemon {
 
@@ -155,6 +156,18 @@ int run(int argc, char** argv) {
   const Result<void> resolved = resolve_paths(*options);
   if (!resolved) {
     return complain(resolved.error().message(), kFailed);
+  }
+  if ((options->join || !options->subdir.empty()) && ::geteuid() != 0) {
+    return complain("only root can use the options subdir and join", kFailed);
+  }
+  if (options->join) {
+    const Result<bool> joined = join_mount(*options);
+    if (!joined) {
+      return complain(joined.error().message(), kFailed);
+    }
+    if (*joined) {
+      return 0;
+    }
   }
   block_signals();
   return options->foreground ? run_in_foreground(std::move(*options))

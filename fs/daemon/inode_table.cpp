@@ -1,6 +1,7 @@
 #include "inode_table.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace odx::daemon {
 
@@ -66,6 +67,22 @@ bool InodeTable::may_be_dirty(InodeNo ino) const {
   const std::lock_guard lock(shard.mutex);
   const auto at = shard.entries.find(ino);
   return at != shard.entries.end() && at->second.writers > 0;
+}
+
+void InodeTable::write_back_failed(InodeNo ino, int error) {
+  Shard& shard = shard_of(ino);
+  const std::lock_guard lock(shard.mutex);
+  const auto at = shard.entries.find(ino);
+  if (at != shard.entries.end()) {
+    at->second.write_back_error = error;
+  }
+}
+
+int InodeTable::take_write_back_error(InodeNo ino) {
+  Shard& shard = shard_of(ino);
+  const std::lock_guard lock(shard.mutex);
+  const auto at = shard.entries.find(ino);
+  return at == shard.entries.end() ? 0 : std::exchange(at->second.write_back_error, 0);
 }
 
 std::vector<InodeNo> InodeTable::all_maybe_dirty() const {

@@ -43,22 +43,26 @@ std::string unescape(std::string_view text) {
 }
 
 template <class Matches>
-std::optional<MountEntry> find_mount(Matches matches) {
+std::vector<MountEntry> find_mounts(Matches matches) {
   std::ifstream mounts("/proc/self/mountinfo");
-  std::optional<MountEntry> found;
+  std::vector<MountEntry> found;
   for (std::string line; std::getline(mounts, line);) {
     std::optional<MountEntry> entry = parse_mountinfo_line(line);
     if (entry && entry->type == kType && matches(*entry)) {
-      found = std::move(entry);
+      found.push_back(std::move(*entry));
     }
   }
   return found;
 }
 
-Result<Fd> mount_as_root(const Options& options, bool read_only) {
+std::optional<MountEntry> newest(std::vector<MountEntry> mounts) {
+  return mounts.empty() ? std::nullopt : std::optional(std::move(mounts.back()));
+}
+
+Result<Fd> mount_as_root(const Options& options, const std::string& mount_point, bool read_only) {
   struct stat place {};
-  if (::stat(options.mount_point.c_str(), &place) != 0) {
-    return fail(errno, options.mount_point);
+  if (::stat(mount_point.c_str(), &place) != 0) {
+    return fail(errno, mount_point);
   }
   Fd device(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
   if (!device.valid()) {
@@ -69,9 +73,9 @@ Result<Fd> mount_as_root(const Options& options, bool read_only) {
       device.get(), place.st_mode & S_IFMT, abi::kMaxPayloadBytes);
   const unsigned long read_only_flag = MS_RDONLY;
   const unsigned long flags = options.mount_flags | (read_only ? read_only_flag : 0);
-  if (::mount(options.store.c_str(), options.mount_point.c_str(), kType, flags, data.c_str()) !=
+  if (::mount(options.store.c_str(), mount_point.c_str(), kType, flags, data.c_str()) !=
       0) {
-    return fail(errno, fmt::format("mounting on {}", options.mount_point));
+    return fail(errno, fmt::format("mounting on {}", mount_point));
   }
   return device;
 }
@@ -166,7 +170,8 @@ Result<Fd> receive_descriptor(int socket) {
   return Fd(fd);
 }
 
-Result<Fd> mount_by_helper(const Options& options, bool read_only) {
+Result<Fd> mount_by_helper(const Options& options, const std::string& mount_point,
+                           bool read_only) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
     return fail(errno, "socketpair");
@@ -181,7 +186,7 @@ Result<Fd> mount_by_helper(const Options& options, bool read_only) {
   list += (options.mount_flags & MS_SYNCHRONOUS) != 0 ? ",sync" : "";
   list += (options.mount_flags & MS_DIRSYNC) != 0 ? ",dirsync" : "";
   const HelperRun run =
-      ODX_TRY(run_helper({kHelper, "-o", list, "--", options.mount_point}, theirs.get()));
+      ODX_TRY(run_helper({kHelper, "-o", list, "--", mount_point}, theirs.get()));
   theirs.reset();
   if (run.status != 0) {
     return fail(EPERM, run.complaint.empty() ? kHelper : run.complaint);
@@ -198,9 +203,10 @@ void write_setting(const std::string& file, std::string_view value) {
 
 }  // namespace
 
-Result<Fd> mount_filesystem(const Options& options, bool read_only) {
-  return ::geteuid() == 0 ? mount_as_root(options, read_only)
-                          : mount_by_helper(options, read_only);
+Result<Fd> mount_filesystem(const Options& options, const std::string& mount_point,
+                            bool read_only) {
+  return ::geteuid() == 0 ? mount_as_root(options, mount_point, read_only)
+                          : mount_by_helper(options, mount_point, read_only);
 }
 
 Result<void> unmount_filesystem(const std::string& mount_point, UnmountMode mode) {
@@ -252,6 +258,7 @@ std::optional<MountEntry> parse_mountinfo_line(std::string_view line) {
   }
   MountEntry entry;
   entry.device = makedev(major_number, minor_number);
+  entry.root = unescape(words[3]);
   entry.mount_point = unescape(words[4]);
   entry.type = unescape(words[dash + 1]);
   entry.source = unescape(words[dash + 2]);
@@ -259,11 +266,16 @@ std::optional<MountEntry> parse_mountinfo_line(std::string_view line) {
 }
 
 std::optional<MountEntry> find_mount_at(std::string_view mount_point) {
-  return find_mount([&](const MountEntry& entry) { return entry.mount_point == mount_point; });
+  return newest(
+      find_mounts([&](const MountEntry& entry) { return entry.mount_point == mount_point; }));
 }
 
 std::optional<MountEntry> find_mount_of(std::string_view source) {
-  return find_mount([&](const MountEntry& entry) { return entry.source == source; });
+  return newest(find_mounts([&](const MountEntry& entry) { return entry.source == source; }));
+}
+
+std::vector<MountEntry> find_mounts_with(dev_t device) {
+  return find_mounts([&](const MountEntry& entry) { return entry.device == device; });
 }
 
 void tune_read_ahead(dev_t device) {

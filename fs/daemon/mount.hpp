@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/fd.hpp"
 #include "base/result.hpp"
@@ -14,9 +15,9 @@
 
 namespace odx::daemon {
 
-// Mounts `options.store` on `options.mount_point` (both absolute) and answers with the device that
-// its requests come from. `read_only` as the store turned out. The errors are for people.
-Result<Fd> mount_filesystem(const Options& options, bool read_only);
+// Mounts `options.store` on `mount_point` (both absolute) and answers with the device that its
+// requests come from. `read_only` as the store turned out. The errors are for people.
+Result<Fd> mount_filesystem(const Options& options, const std::string& mount_point, bool read_only);
 
 enum class UnmountMode {
   kIfIdle,  // writes everything back first; EBUSY if it is in use
@@ -26,6 +27,7 @@ Result<void> unmount_filesystem(const std::string& mount_point, UnmountMode mode
 
 struct MountEntry {
   dev_t device = 0;
+  std::string root;  // the directory of the filesystem that is seen there: "/" is the whole
   std::string mount_point;
   std::string type;
   std::string source;
@@ -35,6 +37,8 @@ std::optional<MountEntry> parse_mountinfo_line(std::string_view line);
 // The newest mount of ours on `mount_point`, or from `source`. Touches no file system but /proc.
 std::optional<MountEntry> find_mount_at(std::string_view mount_point);
 std::optional<MountEntry> find_mount_of(std::string_view source);
+// All mounts of ours with that device: the mount points of one daemon.
+std::vector<MountEntry> find_mounts_with(dev_t device);
 
 // Lifts the kernel's caution with unknown daemons (128 KiB of read-ahead, 1 % of dirty memory).
 // Best effort: needs root and /sys.

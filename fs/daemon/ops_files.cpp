@@ -121,18 +121,16 @@ void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len
   });
 }
 
-void seek(fuse_req_t req, InodeNo ino, off_t offset, int whence) {
-  serve(req, "lseek", ino, [&]() -> Result<void> {
-    if (offset < 0) {
-      return fail(ENXIO);
-    }
-    const FileOffset from(static_cast<std::uint64_t>(offset));
-    Files& files = filesystem_of(req).store.files();
-    const FileOffset found = whence == SEEK_DATA ? ODX_TRY(files.seek_data(ino, from))
-                                                 : ODX_TRY(files.seek_hole(ino, from));
-    ::fuse_reply_lseek(req, static_cast<off_t>(found.value()));
-    return {};
-  });
+Result<void> seek(fuse_req_t req, InodeNo ino, off_t offset, int whence) {
+  if (offset < 0) {
+    return fail(ENXIO);
+  }
+  const FileOffset from(static_cast<std::uint64_t>(offset));
+  Files& files = filesystem_of(req).store.files();
+  const FileOffset found = whence == SEEK_DATA ? ODX_TRY(files.seek_data(ino, from))
+                                               : ODX_TRY(files.seek_hole(ino, from));
+  ::fuse_reply_lseek(req, static_cast<off_t>(found.value()));
+  return {};
 }
 
 void lseek(fuse_req_t req, fuse_ino_t number, off_t offset, int whence, fuse_file_info* /*file*/) {
@@ -143,12 +141,14 @@ void lseek(fuse_req_t req, fuse_ino_t number, off_t offset, int whence, fuse_fil
     return;
   }
   if (!fs.coherence.may_be_dirty(ino)) {
-    seek(req, ino, offset, whence);
+    serve(req, "lseek", ino, [&] { return seek(req, ino, offset, whence); });
     return;
   }
   const bool taken = fs.seekers.submit([&fs, req, ino, offset, whence] {
-    fs.coherence.write_back(ino, Coherence::Caller::kSeek);
-    seek(req, ino, offset, whence);
+    serve(req, "lseek", ino, [&]() -> Result<void> {
+      ODX_TRY(fs.coherence.write_back(ino, Coherence::Caller::kSeek));
+      return seek(req, ino, offset, whence);
+    });
   });
   if (!taken) {
     ::fuse_reply_err(req, ENODEV);
@@ -222,7 +222,14 @@ Result<void> handle_write(Filesystem& fs, RawRequest& request) {
       how_to_change(fs, (in->write_flags & FUSE_WRITE_KILL_SUIDGID) != 0);
   const InodePtr before = ODX_TRY(fs.store.names().get(ino));
   ODX_TRY(drop_capability(fs, *before));
-  ODX_TRY(fs.store.files().write(ino, FileOffset(in->offset), data.first(in->size), how));
+  const Result<void> written =
+      fs.store.files().write(ino, FileOffset(in->offset), data.first(in->size), how);
+  if (!written) {
+    if ((in->write_flags & FUSE_WRITE_CACHE) != 0) {
+      fs.inodes.write_back_failed(ino, errno_of(written.error(), "write", ino));
+    }
+    return written;
+  }
   if (how.drop_set_id && (before->mode & kSetIdBits) != 0) {
     fs.coherence.attributes_changed(ino);
   }

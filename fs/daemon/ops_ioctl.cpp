@@ -23,18 +23,18 @@ struct OffloadJob {
   odx_offload call{};
 };
 
-int offload_read(Filesystem& fs, OffloadJob& job) {
+Result<int> offload_read(Filesystem& fs, OffloadJob& job) {
   if (job.caller.readable && !job.caller.disabled) {
-    fs.coherence.write_back(job.ino, Coherence::Caller::kIoctl);
+    ODX_TRY(fs.coherence.write_back(job.ino, Coherence::Caller::kIoctl));
   }
   return fs.store.tokens().offload_read(job.ino, job.caller, job.call);
 }
 
-int offload_write(Filesystem& fs, OffloadJob& job) {
+Result<int> offload_write(Filesystem& fs, OffloadJob& job) {
   if (!job.caller.writable || job.caller.disabled) {
     return fs.store.tokens().offload_write(job.ino, job.caller, job.call);
   }
-  fs.coherence.write_back(job.ino, Coherence::Caller::kIoctl);
+  ODX_TRY(fs.coherence.write_back(job.ino, Coherence::Caller::kIoctl));
   const FileOffset at(job.call.body.write_in.file_offset);
   const Result<InodePtr> before = fs.store.names().get(job.ino);
   const int error = fs.store.tokens().offload_write(job.ino, job.caller, job.call);
@@ -52,12 +52,15 @@ void run(Filesystem& fs, fuse_req_t req, OffloadJob& job) {
     job.caller.range_locked =
         !range.empty() && range_is_locked(fs.device, job.ino, range.first, range.last,
                                           job.control == proto::Control::kWrite, job.thread);
-    error = job.control == proto::Control::kRead ? offload_read(fs, job) : offload_write(fs, job);
+    error = ODX_TRY(job.control == proto::Control::kRead ? offload_read(fs, job)
+                                                         : offload_write(fs, job));
     return {};
   });
   if (!done) {
     error = errno_of(done.error(), "offload", job.ino);
-    proto::fill_failure(job.call, proto::verdict_for_errno(error, job.control));
+    const proto::Verdict verdict = proto::verdict_for_errno(error, job.control);
+    proto::fill_failure(job.call, verdict);
+    fs.store.core().counters.refused.at(verdict.reason).fetch_add(1, std::memory_order_relaxed);
   }
   // The kernel hands the structure to the caller whatever the result.
   ::fuse_reply_ioctl(req, -error, &job.call, sizeof job.call);

@@ -63,6 +63,17 @@ Result<void> parse_valued(std::string_view name, std::string_view value, Options
     options.tokens_bound_to_user = value == "user";
   } else if (name == "odx_ttl_max") {
     options.ttl_max = std::chrono::seconds(ODX_TRY(parse_number(name, value, 1, 4'000'000)));
+  } else if (name == "odx_tokens_max") {
+    options.tokens_max = ODX_TRY(parse_number(name, value, 0, UINT64_MAX));
+  } else if (name == "odx_tokens_max_user") {
+    options.tokens_max_per_user = ODX_TRY(parse_number(name, value, 0, UINT64_MAX));
+  } else if (name == "odx_pinned_max") {
+    options.pinned_max = ODX_TRY(parse_number(name, value, 0, UINT64_MAX));
+  } else if (name == "odx_pinned_max_user") {
+    options.pinned_max_per_user = ODX_TRY(parse_number(name, value, 0, UINT64_MAX));
+  } else if (name == "subdir") {
+    options.subdir = std::string(value.substr(std::min(value.find_first_not_of('/'), value.size())));
+    options.subdir.erase(options.subdir.find_last_not_of('/') + 1);
   } else if (name == "io") {
     if (value != "direct" && value != "buffered") {
       return bad(fmt::format("option io: direct or buffered, not \"{}\"", value));
@@ -89,6 +100,10 @@ Result<void> parse_one(std::string_view option, Options& options) {
   }
   if (option == "writeback" || option == "no_writeback") {
     options.writeback = option == "writeback";
+    return {};
+  }
+  if (option == "join") {
+    options.join = true;
     return {};
   }
   if (option == "allow_other") {
@@ -192,6 +207,9 @@ returns once it is mounted.
 
 Mount options:
   ro, rw                read-only or not (default: rw)
+  subdir=DIR            mount only the directory DIR of the store (root only)
+  join                  if the store is mounted already, make MOUNTPOINT another mount
+                        point of it, served by the same daemon (root only)
   allow_other           other users may use the mount (root: always)
   writeback             the kernel may gather writes (default)
   no_writeback          every write(2) reaches the daemon before it returns
@@ -200,6 +218,11 @@ Mount options:
   odx_extend            an offload write may extend its file
   odx_token_scope=user  a token works only for the user who made it (default: bearer)
   odx_ttl_max=SECONDS   longest time to live of a token (default: 600)
+  odx_tokens_max=N, odx_tokens_max_user=N
+                        most live tokens, of all users and of one
+                        (default: 100000 and 10000)
+  odx_pinned_max=BYTES, odx_pinned_max_user=BYTES
+                        most data that live tokens stand for (default: no limit)
   no_offload            refuse the offload controls
   io=direct, io=buffered
                         how the store reads and writes its data (default: direct)

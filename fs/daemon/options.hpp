@@ -17,6 +17,8 @@ enum class AccessTime { kNever, kRelative, kStrict };
 struct Options {
   std::string store;
   std::string mount_point;
+  std::string subdir;  // what of the store is mounted, without slashes at the ends; empty: all
+  bool join = false;   // if a daemon has the store mounted, this is one more mount point of it
   bool foreground = false;
   bool help = false;
   bool version = false;
@@ -31,6 +33,10 @@ struct Options {
   bool extend = false;              // odx_extend
   bool tokens_bound_to_user = false;
   std::optional<std::chrono::milliseconds> ttl_max;
+  std::optional<std::uint64_t> tokens_max;           // live, of all users
+  std::optional<std::uint64_t> tokens_max_per_user;
+  std::optional<std::uint64_t> pinned_max;           // bytes that live tokens stand for
+  std::optional<std::uint64_t> pinned_max_per_user;
 
   SegmentDeviceOptions device;
   std::optional<std::chrono::milliseconds> flush_interval;

@@ -10,6 +10,7 @@
 
 #include "attributes.hpp"
 #include "base/log.hpp"
+#include "mount.hpp"
 
 namespace odx::daemon {
 
@@ -21,10 +22,22 @@ constexpr int kHandleType = 0x81;
 }  // namespace
 
 Fd OwnView::open_root() const {
-  Fd root(::open(mount_point_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  struct stat place {};
-  if (!root.valid() || ::fstat(root.get(), &place) != 0 || place.st_dev != device_) {
-    return {};  // something else is mounted on top
+  const auto open_at = [this](const std::string& path) {
+    Fd root(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    struct stat place {};
+    if (!root.valid() || ::fstat(root.get(), &place) != 0 || place.st_dev != device_) {
+      root.reset();  // something else is mounted on top
+    }
+    return root;
+  };
+  Fd root = open_at(mount_point_);
+  if (!root.valid()) {  // unmounted, but there are others
+    for (const MountEntry& entry : find_mounts_with(device_)) {
+      root = open_at(entry.mount_point);
+      if (root.valid()) {
+        break;
+      }
+    }
   }
   return root;
 }

@@ -14,9 +14,11 @@
 
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "base/log.hpp"
 #include "mount.hpp"
+#include "subtree.hpp"
 
 namespace odx::daemon {
 
@@ -40,6 +42,11 @@ OpenOptions open_options(const Options& options) {
   if (options.ttl_max) {
     out.tokens.ttl_max_ms = static_cast<std::uint64_t>(options.ttl_max->count());
   }
+  out.tokens.max_total = options.tokens_max.value_or(out.tokens.max_total);
+  out.tokens.max_per_uid = options.tokens_max_per_user.value_or(out.tokens.max_per_uid);
+  out.tokens.max_pinned_bytes = options.pinned_max.value_or(out.tokens.max_pinned_bytes);
+  out.tokens.max_pinned_bytes_per_uid =
+      options.pinned_max_per_user.value_or(out.tokens.max_pinned_bytes_per_uid);
   return out;
 }
 
@@ -85,8 +92,22 @@ Result<void> Server::mount() {
     log::warn("the store is damaged; mounting it read-only");
   }
   fs_ = std::make_unique<Filesystem>(*store_, options_);
-  Fd device = ODX_TRY(mount_filesystem(options_, read_only));
-  const std::optional<MountEntry> entry = find_mount_at(options_.mount_point);
+  if (options_.subdir.empty()) {
+    return serve_at(options_.mount_point, read_only);
+  }
+  // The whole is mounted where nobody sees it, until there is a mount of the part.
+  const PrivatePlace place = ODX_TRY(PrivatePlace::make());
+  ODX_TRY(serve_at(place.path(), read_only));
+  const Result<Fd> part = clone_subtree(place.path(), options_.subdir, options_);
+  const Result<void> attached =
+      part ? attach_mount(*part, options_.mount_point) : std::unexpected(part.error());
+  (void)unmount_filesystem(place.path(), UnmountMode::kDetach);
+  return attached;
+}
+
+Result<void> Server::serve_at(const std::string& mount_point, bool read_only) {
+  Fd device = ODX_TRY(mount_filesystem(options_, mount_point, read_only));
+  const std::optional<MountEntry> entry = find_mount_at(mount_point);
   fs_->device = entry ? entry->device : 0;
   view_ = std::make_unique<OwnView>(options_.mount_point, fs_->device);
   Result<std::unique_ptr<Transport>> transport = Transport::create(std::move(device), *fs_);
@@ -97,7 +118,7 @@ Result<void> Server::mount() {
     started = transport_->start();
   }
   if (!transport || !started) {
-    (void)unmount_filesystem(options_.mount_point, UnmountMode::kDetach);
+    (void)unmount_filesystem(mount_point, UnmountMode::kDetach);
     return transport ? std::move(started) : std::unexpected(transport.error());
   }
   if (entry && ::geteuid() == 0) {
@@ -139,26 +160,30 @@ bool Server::wait_for_end() {
 }
 
 void Server::unmount() {
-  const Result<void> clean = unmount_filesystem(options_.mount_point, UnmountMode::kIfIdle);
-  if (clean) {
-    return;
-  }
-  // Somebody still uses it. They lose their files, but nothing that they have written.
-  log::warn("unmounting while in use: {}", clean.error().message());
-  fs_->coherence.write_back_all();
-  const Result<void> detached = unmount_filesystem(options_.mount_point, UnmountMode::kDetach);
-  if (!detached) {
-    log::warn("{}", detached.error().message());
+  bool written_back = false;
+  for (const MountEntry& entry : find_mounts_with(fs_->device)) {
+    const Result<void> clean = unmount_filesystem(entry.mount_point, UnmountMode::kIfIdle);
+    if (clean) {
+      continue;
+    }
+    // Somebody still uses it. They lose their files, but nothing that they have written.
+    log::warn("unmounting while in use: {}", clean.error().message());
+    if (!std::exchange(written_back, true)) {
+      fs_->coherence.write_back_all();
+    }
+    const Result<void> detached = unmount_filesystem(entry.mount_point, UnmountMode::kDetach);
+    if (!detached) {
+      log::warn("{}", detached.error().message());
+    }
   }
 }
 
-// The kernel ended the connection: after an unmount, or because somebody aborted it, which leaves a
-// mount behind that nobody can use.
+// The kernel ended the connection: after an unmount, or because somebody aborted it, which leaves
+// mounts behind that nobody can use.
 void Server::clear_dead_mount() {
-  const std::optional<MountEntry> entry = find_mount_at(options_.mount_point);
-  if (entry && entry->device == fs_->device) {
+  for (const MountEntry& entry : find_mounts_with(fs_->device)) {
     log::warn("the connection to the kernel was aborted");
-    (void)unmount_filesystem(options_.mount_point, UnmountMode::kDetach);
+    (void)unmount_filesystem(entry.mount_point, UnmountMode::kDetach);
   }
 }
 

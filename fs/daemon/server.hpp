@@ -27,6 +27,8 @@ class Server {
   explicit Server(Options options) : options_(std::move(options)) {}
   Result<void> open_store();
   Result<void> mount();
+  // Mounts the whole store there and serves requests.
+  Result<void> serve_at(const std::string& mount_point, bool read_only);
   // True: a signal asked for the end.
   bool wait_for_end();
   void unmount();

@@ -124,7 +124,7 @@ int run_unmount(const Arguments& args, Streams& io) {
   CommandLine line(
       "unmount MOUNTPOINT",
       "Unmounts an odxfs and waits until its daemon has written everything back, has\n"
-      "closed the store and is gone. A read-only mount has nothing to finish, and its\n"
+      "closed the store and is gone; unless the store has other mount points. A read-only mount has nothing to finish, and its\n"
       "daemon is not waited for.");
   line.operands(1, 1);
   if (const auto code = line.parse(args, io)) {
@@ -149,6 +149,11 @@ int run_unmount(const Arguments& args, Streams& io) {
              fmt::format("unmounted, but whether the daemon is done cannot be told: {}",
                          running.error().message()));
     return kFailed;
+  }
+  if (const auto others = daemon::find_mounts_with(mount->device); !others.empty()) {
+    print(io.out, "{}: unmounted; its store is still mounted on {}\n", path,
+          others.back().mount_point);
+    return kDone;
   }
   if (*running) {
     (*running)->wait_until_gone();

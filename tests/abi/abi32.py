@@ -10,7 +10,8 @@ import sys
 
 sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "mount"))
 
-from harness import case_main, expect, expect_equal, run, say  # pylint: disable=wrong-import-position
+# pylint: disable-next=wrong-import-position
+from harness import case_main, expect, expect_equal, run, say
 
 GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden.txt")
 SECTOR = 512

@@ -41,7 +41,8 @@ def _ioc(direction, number, size):
 
 IOC_READ = _ioc(3, 0x99, CALL_BYTES)
 IOC_WRITE = _ioc(3, 0x9A, CALL_BYTES)
-IOC_STAT = _ioc(2, 0x9B, 488)
+STAT_BYTES = 1240
+IOC_STAT = _ioc(2, 0x9B, STAT_BYTES)
 IOC_LIST = _ioc(3, 0x9C, 24 + 16 * 56)
 IOC_DROP = _ioc(1, 0x9D, 16)
 REASON_ACCESS_MODE, REASON_LOCKED, REASON_DISABLED = 15, 13, 29
@@ -372,8 +373,8 @@ def test_refusals_carry_the_reply(mounts):
                 fcntl.ioctl(source.choice((reading, writing, both, directory)), command, data)
             except OSError as failure:
                 assert failure.errno not in (errno.EIO, errno.ENOTCONN, errno.ECONNABORTED), failure
-        stat = bytearray(488)
-        fcntl.ioctl(directory, IOC_STAT, stat)
+        stat = bytearray(STAT_BYTES)
+        fcntl.ioctl(directory, IOC_STAT, stat, True)
         assert struct.unpack_from("<II", stat)[1] == 1
         for fd in (reading, writing, both, directory):
             os.close(fd)

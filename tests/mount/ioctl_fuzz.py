@@ -121,17 +121,17 @@ def structure(dice, token):
         return dice.choice((READ, WRITE)), dice.randbytes(SIZE)
     if kind == 1:
         return dice.choice((READ, WRITE)), dice.choice((bytes(SIZE), b"\xff" * SIZE))
-    lengths = {"input_length": dice.choice((0, 0, 0, 31, 543, 2**32 - 1)),
-               "room": dice.choice((0, 0, 0, 15, 527, 2**32 - 1)),
-               "options": dice.choice((0, 0, 0, 1, 2, 2**63))}
+    lengths = {"input_length": dice.choice((0,) * 12 + (31, 543, 2**32 - 1)),
+               "room": dice.choice((0,) * 12 + (15, 527, 2**32 - 1)),
+               "options": dice.choice((0,) * 12 + (1, 2, 2**63))}
     if kind <= 3:
         return READ, read_input(number_of(dice), number_of(dice), dice.getrandbits(32),
-                                dice.choice((32, 32, 0, 33)), **lengths)
+                                dice.choice((32,) * 8 + (0, 33)), **lengths)
     other = bytearray(dice.choice((token, token, ZERO_TOKEN, dice.randbytes(512))))
     for _ in range(dice.choice((0, 0, 1, 3))):
         other[dice.randrange(512)] = dice.randrange(256)
     return WRITE, write_input(bytes(other), number_of(dice), number_of(dice), number_of(dice),
-                              dice.choice((544, 544, 0, 545)), **lengths)
+                              dice.choice((544,) * 8 + (0, 545)), **lengths)
 
 
 def any_request(dice):

@@ -184,7 +184,7 @@ Result<std::optional<std::int64_t>> Tokens::expire() {
   while (ODX_TRY(expire_some()) == kExpirePerTransaction) {
   }
   const auto first =
-      ODX_TRY(core_.meta->scan(first_expiry_key(), keys::table_end(keys::kTokenExpiry), 1));
+      ODX_TRY(core_.meta->scan(first_due_key(), keys::table_end(keys::kTokenExpiry), 1));
   if (first.empty()) {
     return std::nullopt;
   }
@@ -198,7 +198,7 @@ Result<std::size_t> Tokens::expire_some() {
   const std::int64_t now = now_ns();
   const std::string end = keys::numbered(keys::kTokenExpiry, static_cast<std::uint64_t>(now) + 1);
   // Most calls find nothing due: they need no transaction.
-  if (ODX_TRY(core_.meta->scan(first_expiry_key(), end, 1)).empty()) {
+  if (ODX_TRY(core_.meta->scan(first_due_key(), end, 1)).empty()) {
     return 0;
   }
   struct Ended {
@@ -209,9 +209,7 @@ Result<std::size_t> Tokens::expire_some() {
   };
   std::vector<Ended> ended;
   Mutation mutation = ODX_TRY(Mutation::begin(core_));
-  const auto due = ODX_TRY(mutation.kv().scan(first_expiry_key(), end, kExpirePerTransaction));
-  const std::int64_t cleared_ns =
-      due.size() < kExpirePerTransaction ? now : ODX_TRY(token_due_of_key(due.back().key)).due_ns;
+  const auto due = ODX_TRY(mutation.kv().scan(first_due_key(), end, kExpirePerTransaction));
   for (const KeyValue& kv : due) {
     mutation.kv().erase(kv.key);
     const TokenDue entry = ODX_TRY(token_due_of_key(kv.key));
@@ -250,20 +248,21 @@ Result<std::size_t> Tokens::expire_some() {
     }
   }
   ODX_TRY(mutation.commit());
-  announce_cleared(cleared_ns);
+  set_first_due_key(due.size() == kExpirePerTransaction
+                        ? due.back().key
+                        : keys::numbered(keys::kTokenExpiry, static_cast<std::uint64_t>(now)));
   core_.counters.tokens_expired.fetch_add(expired, std::memory_order_relaxed);
   return due.size();
 }
 
-// Where table `Y` begins, as far as it is known.
-std::string Tokens::first_expiry_key() const {
-  return keys::numbered(keys::kTokenExpiry, static_cast<std::uint64_t>(cleared_ns_.load()));
+std::string Tokens::first_due_key() const {
+  const std::lock_guard lock(first_due_mutex_);
+  return first_due_key_;
 }
 
-void Tokens::announce_cleared(std::int64_t until_ns) {
-  std::int64_t known = cleared_ns_.load();
-  while (until_ns > known && !cleared_ns_.compare_exchange_weak(known, until_ns)) {
-  }
+void Tokens::set_first_due_key(std::string key) {
+  const std::lock_guard lock(first_due_mutex_);
+  first_due_key_ = std::max(first_due_key_, std::move(key));
 }
 
 void Tokens::announce_due(std::int64_t due_ns) {

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "proto/rules.hpp"
 #include "store/core.hpp"
 #include "store/extent/tree_reader.hpp"
+#include "store/meta/keys.hpp"
 #include "store/token/token_index.hpp"
 #include "store/token/token_record.hpp"
 #include "store/token/token_time.hpp"
@@ -105,8 +107,8 @@ class Tokens {
   Result<std::vector<odx_token_info>> list_all(const TokenId& after, std::size_t limit);
   void announce_due(std::int64_t due_ns);
   Result<std::size_t> expire_some();
-  [[nodiscard]] std::string first_expiry_key() const;
-  void announce_cleared(std::int64_t until_ns);
+  [[nodiscard]] std::string first_due_key() const;
+  void set_first_due_key(std::string key);
 
   Core& core_;
   TokenOptions options_;
@@ -115,10 +117,11 @@ class Tokens {
   TokenIndex index_;
   // No token is due before this, as far as the expiring thread knows.
   std::atomic<std::int64_t> next_due_ns_{INT64_MAX};
-  // No `Y` record is due before this: whoever makes one reads the time under the mutation lock, so
-  // none is made behind a transaction that has cleared up to its own time. A scan that began at the
-  // table's first key would step over every record deleted since the last checkpoint.
-  std::atomic<std::int64_t> cleared_ns_{0};
+  // No record of table `Y` comes before this key: whoever makes one reads the time under the
+  // mutation lock, so it is due after all that any earlier transaction has cleared away. A scan that
+  // began where the table does would step over every record deleted since the last checkpoint.
+  mutable std::mutex first_due_mutex_;
+  std::string first_due_key_ = keys::table_begin(keys::kTokenExpiry);
 };
 
 }  // namespace odx
