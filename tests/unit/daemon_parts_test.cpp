@@ -106,11 +106,39 @@ TEST_CASE("a command line that is not understood names what it is about") {
   CHECK_FALSE(complaint({"s", "m", "n"}).empty());
 }
 
+TEST_CASE("options for parts of a store and for the limits of tokens") {
+  const Result<Options> options =
+      parse({"store", "mnt", "-o", "join,subdir=//a/b//,odx_tokens_max=5",
+             "-oodx_tokens_max_user=0,odx_pinned_max=18446744073709551615,odx_pinned_max_user=7"});
+  REQUIRE(options.has_value());
+  CHECK(options->join);
+  CHECK(options->subdir == "a/b");
+  CHECK(options->tokens_max == 5);
+  CHECK(options->tokens_max_per_user == 0);
+  CHECK(options->pinned_max == UINT64_MAX);
+  CHECK(options->pinned_max_per_user == 7);
+  CHECK(parse({"store", "mnt", "-o", "subdir=/"})->subdir.empty());
+  CHECK(complaint({"s", "m", "-o", "odx_tokens_max=many"}).find("odx_tokens_max") !=
+        std::string::npos);
+}
+
+TEST_CASE("a failed write-back is told once, and only of files that are known") {
+  InodeTable table;
+  table.write_back_failed(InodeNo(7), ENOSPC);
+  CHECK(table.take_write_back_error(InodeNo(7)) == 0);
+  table.opened(InodeNo(7), true);
+  table.write_back_failed(InodeNo(7), ENOSPC);
+  CHECK(table.take_write_back_error(InodeNo(8)) == 0);
+  CHECK(table.take_write_back_error(InodeNo(7)) == ENOSPC);
+  CHECK(table.take_write_back_error(InodeNo(7)) == 0);
+}
+
 TEST_CASE("lines of mountinfo") {
   const auto entry = parse_mountinfo_line(
       "36 35 0:39 / /mnt/a\\040b rw,nosuid shared:1 master:2 - fuse.odxfs /a\\134b rw,fd=3");
   REQUIRE(entry.has_value());
   CHECK(entry->device == makedev(0, 39));
+  CHECK(entry->root == "/");
   CHECK(entry->mount_point == "/mnt/a b");
   CHECK(entry->type == "fuse.odxfs");
   CHECK(entry->source == "/a\\b");
