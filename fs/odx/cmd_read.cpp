@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <iostream>
+#include <nlohmann/json.hpp>
 
 #include "base/print.hpp"
 #include "base/types.hpp"
@@ -35,6 +36,20 @@ void describe(std::ostream& to, const std::string& file, std::uint64_t length, s
       (flags & ODX_READ_ALL_ZERO_BEYOND_CURRENT_RANGE) != 0 ? ", nothing but zeros after it" : "");
 }
 
+void print_json(std::ostream& out, const std::string& file, std::uint64_t length,
+                std::uint32_t flags, const odx_token* token, int error, const odx_result& result) {
+  nlohmann::ordered_json json{{"file", file}};
+  if (token != nullptr) {
+    TokenIdBytes id{};
+    json["token"] = odx_token_id(token, id.data()) == 0 ? hex(id) : "zeros";
+    json["length"] = length;
+    json["zeros_beyond"] = (flags & ODX_READ_ALL_ZERO_BEYOND_CURRENT_RANGE) != 0;
+  }
+  add_outcome(json, error, result);
+  // Names are whatever bytes their makers chose.
+  out << json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+}
+
 }  // namespace
 
 int run_read(const Arguments& args, Streams& io) {
@@ -55,9 +70,14 @@ int run_read(const Arguments& args, Streams& io) {
   line.text_option("output,o", "TOKENFILE",
                    "write the token to a file, readable by its owner only");
   line.add()("verbose,v", "tell on standard error what the token stands for");
+  line.add()("json", "print one JSON object that tells what was done (needs --output)");
   line.operands(1, 1);
   if (const auto code = line.parse(args, io)) {
     return *code;
+  }
+  if (line.given("json") && !line.given("output")) {
+    complain(io, "standard output", "--json and the token cannot both go there: use -o");
+    return kUsage;
   }
   if (!line.given("output") && is_terminal(io.out)) {
     complain(io, "standard output", "a token is binary: redirect it to a file or use -o");
@@ -80,6 +100,9 @@ int run_read(const Arguments& args, Streams& io) {
   const int error = odx_offload_read(
       file->get(), offset, length, static_cast<std::uint32_t>(line.size("ttl").value_or(0)),
       line.given("sync") ? ODX_TOKEN_SYNC : 0, &token, &transfer_length, &flags, &result);
+  if (line.given("json")) {
+    print_json(io.out, path, transfer_length, flags, error == 0 ? &token : nullptr, -error, result);
+  }
   if (error != 0) {
     complain(io, path, why_failed(-error, result));
     return kFailed;

@@ -49,6 +49,7 @@ int run_write(const Arguments& args, Streams& io) {
                    "(default: 0)");
   line.text_option("token", "TOKENFILE", "read the token from a file instead of standard input");
   line.add()("verbose,v", "tell how much was written");
+  line.add()("json", "print one JSON object that tells what was done");
   line.operands(1, 1);
   if (const auto code = line.parse(args, io)) {
     return *code;
@@ -71,7 +72,9 @@ int run_write(const Arguments& args, Streams& io) {
   const Redemption done = redeem(file->get(), *token, offset,
                                  wanted ? *wanted : default_length(file->get(), *token, offset),
                                  line.size("transfer-offset").value_or(0));
-  if (line.given("verbose")) {
+  if (line.given("json")) {
+    print_json(io.out, path, done);
+  } else if (line.given("verbose")) {
     print(io.out, "{}: {} bytes written, {} of them by sharing\n", path, done.written,
                done.shared);
   }

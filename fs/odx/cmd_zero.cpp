@@ -14,6 +14,7 @@ int run_zero(const Arguments& args, Streams& io) {
   line.size_option("offset", "N", "start of the range, in whole sectors", true);
   line.size_option("length", "N", "length, in whole sectors or up to the end of FILE", true);
   line.add()("verbose,v", "tell how much was zeroed");
+  line.add()("json", "print one JSON object that tells what was done");
   line.operands(1, 1);
   if (const auto code = line.parse(args, io)) {
     return *code;
@@ -28,7 +29,9 @@ int run_zero(const Arguments& args, Streams& io) {
   odx_token token;
   odx_zero_token(&token);
   const Redemption done = redeem(file->get(), token, *line.size("offset"), *line.size("length"), 0);
-  if (line.given("verbose")) {
+  if (line.given("json")) {
+    print_json(io.out, path, done);
+  } else if (line.given("verbose")) {
     print(io.out, "{}: {} bytes zeroed\n", path, done.written);
   }
   if (done.error == 0) {

@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <nlohmann/json.hpp>
+#include <ostream>
+
+#include "text.hpp"
 
 namespace odx::cli {
 
@@ -36,6 +40,15 @@ Redemption redeem(int fd, const odx_token& token, std::uint64_t offset, std::uin
 bool used_up(const Redemption& redemption) {
   return redemption.result.reason == ODX_REASON_END_OF_FILE ||
          redemption.result.reason == ODX_REASON_TRANSFER_OFFSET_RANGE;
+}
+
+void print_json(std::ostream& out, const std::string& file, const Redemption& redemption) {
+  nlohmann::ordered_json json{{"file", file},
+                              {"bytes_written", redemption.written},
+                              {"bytes_shared", redemption.shared}};
+  add_outcome(json, redemption.error, redemption.result);
+  // Names are whatever bytes their makers chose.
+  out << json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
 }
 
 }  // namespace odx::cli

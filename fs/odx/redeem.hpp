@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <iosfwd>
+#include <string>
 
 #include "odx/odx.h"
 
@@ -21,5 +23,8 @@ struct Redemption {
 // True if the call that ended it says that the token or the file was used up, which is how a
 // redemption of unknown length ends.
 [[nodiscard]] bool used_up(const Redemption& redemption);
+
+// What became of writing to `file`, as one JSON object.
+void print_json(std::ostream& out, const std::string& file, const Redemption& redemption);
 
 }  // namespace odx::cli

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <nlohmann/json.hpp>
 
 namespace odx::cli {
 
@@ -89,6 +90,12 @@ std::string uuid_text(std::span<const std::uint8_t, 16> uuid) {
   const std::string_view all(digits);
   return fmt::format("{}-{}-{}-{}-{}", all.substr(0, 8), all.substr(8, 4), all.substr(12, 4),
                      all.substr(16, 4), all.substr(20));
+}
+
+void add_outcome(nlohmann::ordered_json& json, int error, const odx_result& result) {
+  json["errno"] = error;
+  json["status"] = odx_status_name(result.status);
+  json["reason"] = odx_reason_name(result.reason);
 }
 
 std::string progress_line(std::uint64_t done, std::uint64_t total, double elapsed_seconds,

@@ -3,10 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+
+#include "odx/odx.h"
 
 namespace odx::cli {
 
@@ -29,6 +32,9 @@ namespace odx::cli {
 
 // "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
 [[nodiscard]] std::string uuid_text(std::span<const std::uint8_t, 16> uuid);
+
+// How a control ended: "errno" (0: well), and of its last call "status" and "reason" by name.
+void add_outcome(nlohmann::ordered_json& json, int error, const odx_result& result);
 
 // The bar of a copy in at most `width` columns:
 // " 45% [####      ] 1.2 GiB of 2.7 GiB, 350.0 MiB/s, 0:04 left". Nothing of it needs more than one

@@ -2,6 +2,7 @@
 // that answers the ioctls in this process.
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cerrno>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -274,6 +275,36 @@ TEST_CASE_METHOD(InOdxfs, "read -o: a file that only its owner can read; write -
   CHECK((stat_of(token).st_mode & 07777) == 0600);
   CHECK(run_odx({"write", "--token", token, to}).code == 0);
   CHECK(same(read_file(to), data));
+}
+
+TEST_CASE_METHOD(InOdxfs, "read, write and zero --json tell what was done, also if it failed") {
+  write_file(from, pattern(8192));
+  write_file(to, std::string(8192, 'x'));
+  const std::string token = dir.file("token");
+  const Run read = run_odx({"read", "--json", "-o", token, from});
+  REQUIRE(read.code == 0);
+  auto told = nlohmann::json::parse(read.out);
+  CHECK(told["length"] == 8192);
+  CHECK(told["token"].get<std::string>().size() == 32);
+  CHECK(told["zeros_beyond"] == true);
+  CHECK(told["reason"] == "NONE");
+  CHECK(run_odx({"read", "--json", from}).code == 2);
+
+  told = nlohmann::json::parse(run_odx({"write", "--json", "--token", token, to}).out);
+  CHECK(told["bytes_written"] == 8192);
+  CHECK(told["bytes_shared"] == 8192);
+  told = nlohmann::json::parse(
+      run_odx({"zero", "--json", "--offset", "0", "--length", "512", to}).out);
+  CHECK(told["bytes_written"] == 512);
+
+  fake.interfere = [](odx::proto::Control, unsigned) { return std::optional(ODX_REASON_LOCKED); };
+  const Run refused = run_odx({"write", "--json", "--token", token, to});
+  CHECK(refused.code == 1);
+  told = nlohmann::json::parse(refused.out);
+  CHECK(told["errno"] == EAGAIN);
+  CHECK(told["status"] == "STATUS_FILE_LOCK_CONFLICT");
+  CHECK(told["reason"] == "LOCKED");
+  CHECK(nlohmann::json::parse(run_odx({"read", "--json", "-o", token, from}).out)["errno"] == EAGAIN);
 }
 
 TEST_CASE_METHOD(InOdxfs, "write: what is no token is refused before anything is touched") {
