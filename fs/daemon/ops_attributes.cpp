@@ -15,6 +15,8 @@ namespace odx::daemon {
 namespace {
 
 constexpr std::string_view kCapability = "security.capability";
+// Those of xattr(7) but for "system.", which is no free space.
+constexpr std::string_view kNamespaces[] = {"user.", "trusted.", "security."};
 constexpr std::string_view kSystem = "system.";
 constexpr std::string_view kTrusted = "trusted.";
 
@@ -64,6 +66,10 @@ Result<void> set_xattr(Filesystem& fs, InodeNo ino, std::string_view name, std::
     if (!Acl::decode(value)) {
       return fail(EINVAL);
     }
+  } else if (std::ranges::none_of(kNamespaces, [name](std::string_view known) {
+               return name.starts_with(known) && name.size() > known.size();
+             })) {
+    return fail(EOPNOTSUPP);
   }
   return fs.store.names().set_xattr(ino, name, value, mode);
 }

@@ -47,7 +47,8 @@ int run_cp(const Arguments& args, Streams& io) {
       "what cannot be offloaded is copied with copy_file_range(2) or by reading and writing.\n"
       "If DESTINATION is a directory, the copies go into it under their own names.");
   line.add()("recursive,r",
-             "copy trees; keep modes, times, symbolic and hard links, for root owners too");
+             "copy trees; keep modes, times, extended attributes, access lists, symbolic and\n"
+             "hard links, for root owners too");
   line.add()("require-offload", "fail rather than copy in any other way, however small the file");
   line.add()("no-offload", "do not try to offload");
   line.add()("verbose,v", "a line for every file: which path was taken, and why");

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/print.hpp"
+#include "copy_xattrs.hpp"
 #include "text.hpp"
 
 namespace odx::cli {
@@ -267,7 +268,7 @@ Result<void> TreeCopy::copy_file(const Place& from, const Place& to) {
   }
   progress_.finish_file(report.bytes_total);
   if (options_.recursive) {
-    ODX_TRY(keep_attributes(to, destination.get(), st));
+    ODX_TRY(keep_attributes(to, destination.get(), source.get(), st));
   }
   say_copied(from, to, report, watch.ranges);
   return {};
@@ -317,7 +318,7 @@ Result<void> TreeCopy::copy_directory(const Place& from, const Place& to, const 
     const std::string to_path = to.path + '/' + name;
     copy_entry({source.get(), name.c_str(), from_path}, {destination.get(), name.c_str(), to_path});
   }
-  return keep_attributes(to, destination.get(), st);
+  return keep_attributes(to, destination.get(), source.get(), st);
 }
 
 Result<void> TreeCopy::copy_special(const Place& from, const Place& to, const struct stat& st) {
@@ -369,7 +370,7 @@ bool TreeCopy::link_to_earlier(const Place& to, const struct stat& st) {
   return link() || (errno == EEXIST && ::unlinkat(to.dir, to.name, 0) == 0 && link());
 }
 
-Result<void> TreeCopy::keep_attributes(const Place& to, int fd, const struct stat& st) {
+Result<void> TreeCopy::keep_attributes(const Place& to, int fd, int from, const struct stat& st) {
   // Set-id bits were given to a file of that owner, and must not move to another's.
   mode_t mode = st.st_mode & kPermissions;
   if (::geteuid() != 0 || ::fchown(fd, st.st_uid, st.st_gid) != 0) {
@@ -381,8 +382,16 @@ Result<void> TreeCopy::keep_attributes(const Place& to, int fd, const struct sta
       mode &= ~kSetId;
     }
   }
+  if (::fchmod(fd, mode) != 0) {
+    return blame(to.path, errno);
+  }
+  // Behind the owner and the mode: a change of owner takes capabilities away, and a mode is written
+  // into an access list.
+  if (const Result<void> copied = copy_xattrs(from, fd); !copied) {
+    return blame(to.path, copied.error().errno_value());
+  }
   const auto times = times_of(st);
-  if (::fchmod(fd, mode) != 0 || ::futimens(fd, times.data()) != 0) {
+  if (::futimens(fd, times.data()) != 0) {
     return blame(to.path, errno);
   }
   return {};

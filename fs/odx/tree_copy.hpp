@@ -62,7 +62,8 @@ class TreeCopy {
   Result<void> copy_special(const Place& from, const Place& to, const struct stat& st);
   // True if it is now another name of the earlier copy of the same inode.
   bool link_to_earlier(const Place& to, const struct stat& st);
-  static Result<void> keep_attributes(const Place& to, int fd, const struct stat& st);
+  // Of `from`, which `st` tells of, on `fd`.
+  static Result<void> keep_attributes(const Place& to, int fd, int from, const struct stat& st);
   // The line of -v, for what has no content to copy.
   void say(const Place& from, const Place& to, std::string_view what);
   // The same for a file, with what happened to each part of it.

@@ -218,7 +218,7 @@ class Fuzzer:
 
 def other_filesystems(fuzzer):
     """No descriptor of anything else knows the controls, and none of them touches the memory."""
-    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as other:
         pipe, (left, right) = os.pipe(), socket.socketpair()
         mine = [new_file(other + "/file", b"x" * 4096), os.open(other, os.O_RDONLY),

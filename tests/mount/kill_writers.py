@@ -41,7 +41,9 @@ def log(folder, acknowledge):
 def database(folder, acknowledge):
     """Transactions of ten rows, each durable when its COMMIT returns.
 
-    With a rollback journal a commit is its unlink(2), which only synchronous=EXTRA makes durable."""
+    With a rollback journal a commit is its unlink(2), which only synchronous=EXTRA makes durable, by
+    an fsync of the directory. If the filesystem dies between the two, SQLite cannot open the directory
+    any more and reports success all the same; hence a sign of life before it is believed."""
     connection = sqlite3.connect(folder + "/db", isolation_level=None, timeout=60)
     connection.execute(f"PRAGMA journal_mode={os.environ.get('ODX_JOURNAL', 'WAL')}")
     connection.execute("PRAGMA synchronous=EXTRA")
@@ -52,6 +54,7 @@ def database(folder, acknowledge):
         connection.executemany("INSERT INTO t VALUES (?, ?)",
                                ((row, str(row) * 20) for row in range(number, number + 10)))
         connection.execute("COMMIT")
+        os.statvfs(folder)
         number += 10
         acknowledge(number)
 

@@ -10,6 +10,7 @@ import sys
 
 from harness import MIB, case_main, expect, expect_equal, is_mounted, run, say, wait_for
 from odx_abi import new_file, offload_read, offload_write
+from posix_lib import tick
 
 CLONE_NEWNS, CLONE_NEWPID = 0x20000, 0x20000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -74,6 +75,7 @@ def one_store(world, machines, databases):
         zeros = token_of(machines + "/other", MIB)
         inside = os.open(world.mount.path + "/db/table", os.O_RDWR)
         before = os.fstat(inside).st_mtime_ns
+        tick()
         expect_equal(offload_write(inside, zeros, 0, MIB).length, MIB, "a write through another")
         expect(view[:] == bytes(MIB) + world.data[MIB:], "the mapping does not show the write")
         expect(os.stat(databases + "/table").st_mtime_ns > before, "the time of the write")
@@ -155,6 +157,7 @@ def lifetimes(world, machines, databases, part):
     expect(mount.process.poll() is None, "the daemon went with its first mount point")
     redeem(machines + "/after", token, MIB)
     before = os.stat(machines + "/after").st_mtime_ns
+    tick()
     descriptor = os.open(machines + "/after", os.O_RDWR)
     os.pwrite(descriptor, b"dirty", 5)
     expect_equal(offload_read(descriptor, 0, 4096).errno, 0, "a read with dirty pages")

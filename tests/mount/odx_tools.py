@@ -6,6 +6,7 @@ import random
 import shutil
 
 from harness import MIB, case_main, expect, expect_equal, json_of, run, say
+from posix_lib import acl
 
 SIZE = 20 * MIB + 300  # the end of the file lies within a sector
 
@@ -44,6 +45,10 @@ def copying(case, mount, data):
     expect(refused.returncode != 0, "odx cp --require-offload to another filesystem")
 
 
+def attributes(path):
+    return os.stat(path).st_mode, {name: os.getxattr(path, name) for name in os.listxattr(path)}
+
+
 def trees(case, mount, data):
     tree = mount.path + "/tree"
     os.makedirs(tree + "/a/b/empty")
@@ -57,7 +62,15 @@ def trees(case, mount, data):
         file.truncate(50 * MIB)
         file.seek(25 * MIB)
         file.write(b"in the middle")
+    os.setxattr(tree + "/a", "user.of-a-directory", b"kept")
+    os.setxattr(tree + "/a/b/big", "user.big", b"v" * 5000)
+    listed = acl((1, 6, 2**32 - 1), (2, 4, 1234), (4, 4, 2**32 - 1), (16, 6, 2**32 - 1),
+                 (32, 0, 2**32 - 1))
+    os.setxattr(tree + "/a/file-7", "system.posix_acl_access", listed)
+    os.setxattr(tree + "/a", "system.posix_acl_default", listed)
     run([case.odx, "cp", "-r", tree, mount.path + "/tree2"])
+    for name in ("/a", "/a/b/big", "/a/file-7", "/a/file-8"):
+        expect_equal(attributes(mount.path + "/tree2" + name), attributes(tree + name), name)
     run(["diff", "-r", "--no-dereference", tree, mount.path + "/tree2"])
     expect_equal(os.readlink(mount.path + "/tree2/a/link"), "../a/file-1", "a copied link")
     expect(os.stat(mount.path + "/tree2/sparse").st_blocks * 512 < MIB, "odx cp -r filled a hole")

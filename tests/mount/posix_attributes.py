@@ -83,6 +83,9 @@ def extended_attributes(folder):
         os.setxattr(path, "user.none", b"x", os.XATTR_REPLACE)
     with expect_errno((errno.E2BIG, errno.ENOSPC), "a value of 65537 bytes"):
         os.setxattr(path, "user.huge", bytes(65_537))
+    for name in ("nonsense", "other.name", "user.", "system.unknown"):
+        with expect_errno((errno.EOPNOTSUPP, errno.EINVAL), f"an xattr {name}"):
+            os.setxattr(path, name, b"x")
     with expect_errno(errno.ERANGE, "a name of 256 bytes"):
         os.setxattr(path, "user." + "n" * 251, b"x")
     os.setxattr(path, "user.small", b"replaced", os.XATTR_REPLACE)
