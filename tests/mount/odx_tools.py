@@ -45,6 +45,27 @@ def copying(case, mount, data):
     expect(refused.returncode != 0, "odx cp --require-offload to another filesystem")
 
 
+def other_stores(case, mount, data):
+    """Between two stores bytes move; the report says why, and --require-offload refuses."""
+    other = case.mount(case.store())
+    told = json_of([case.odx, "cp", "--json", mount.path + "/source", other.path + "/target"])
+    # The kernel moves the bytes by itself where it can (copy_file_range between two mounts).
+    expect_equal((told["bytes_total"], told["bytes_offloaded"], told["bytes_shared"],
+                  told["bytes_cloned"] + told["bytes_copied"]), (len(data), 0, 0, len(data)),
+                 "a copy to another store")
+    expect("different stores" in told["why"], told)
+    expect(all(one["way"] in ("clone", "copy") for one in told["ranges"]), told)
+    expect(contents(other.path + "/target") == data, "the copy")
+    refused = run([case.odx, "cp", "--require-offload", mount.path + "/source",
+                   other.path + "/none"], status=1)
+    expect(b"different stores" in refused.stderr, refused.stderr)
+    expect(not os.path.exists(other.path + "/none"), "a refused copy is there")
+    expect_equal(other.statistics()["fallback_bytes"][4], len(data), "bytes that fell back")
+    expect_equal(other.statistics()["tokens_created"] + other.statistics()["tokens_live"], 0,
+                 "tokens")
+    case.close(other)
+
+
 def attributes(path):
     return os.stat(path).st_mode, {name: os.getxattr(path, name) for name in os.listxattr(path)}
 
@@ -116,6 +137,7 @@ def body(case):
     data = random.Random(14).randbytes(SIZE)
     copying(case, mount, data)
     say("odx cp")
+    other_stores(case, mount, data)
     trees(case, mount, data)
     say("odx cp -r")
     tokens(case, mount, data)

@@ -419,35 +419,6 @@ TEST_CASE("what is known to be hopeless is believed for three minutes") {
   CHECK_FALSE(cache.find(1, 2, now));
 }
 
-TEST_CASE("two stores: no token is made") {
-  // The same device number would hide it; /dev/shm is another device than the temporary directory.
-  struct stat here {};
-  struct stat there {};
-  TempDir dir;
-  if (::stat("/dev/shm", &there) != 0 || ::stat(dir.path().c_str(), &here) != 0 ||
-      here.st_dev == there.st_dev || ::access("/dev/shm", W_OK) != 0) {
-    WARN("no second filesystem to test with");
-    return;
-  }
-  std::string other = "/dev/shm/odx_test.XXXXXX";
-  REQUIRE(::mkdtemp(other.data()) != nullptr);
-  {
-    FakeOdxfs source(dir.path());
-    FakeOdxfs destination(other);
-    const std::string data = pattern(kMiB);
-    write_file(dir.file("from"), data);
-    const Outcome outcome = copy(dir.file("from"), other + "/to");
-    CHECK(outcome.error == 0);
-    CHECK(outcome.report.note == ODX_COPY_OTHER_STORE);
-    CHECK(source.reads == 0);
-    CHECK(same(read_file(other + "/to"), data));
-    CHECK(copy(dir.file("from"), other + "/to", with_flags(ODX_COPY_REQUIRE_OFFLOAD)).error ==
-          -EXDEV);
-  }
-  ::unlink((other + "/to").c_str());
-  ::rmdir(other.c_str());
-}
-
 TEST_CASE_METHOD(Fixture, "bad arguments are refused") {
   write_file(from, "x");
   write_file(to, "old");
