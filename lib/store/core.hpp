@@ -44,7 +44,6 @@ struct Counters {
   Count tokens_redeemed{0};
   Count tokens_expired{0};
   Count tokens_dropped{0};
-  Count tokens_rejected{0};
   Count checksum_errors{0};
 };
 

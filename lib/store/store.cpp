@@ -167,15 +167,19 @@ Result<void> load_space(Core& core) {
     core.space.add_segment(std::min(kSegmentBlocks, blocks - at));
   }
   core.clean_mark = ODX_TRY(core.meta->get(keys::counter("clean"))).has_value();
-  if (!core.clean_mark) {
+  std::vector<std::string> bitmaps;
+  while (core.clean_mark && bitmaps.size() < core.space.segments()) {
+    auto saved = ODX_TRY(core.meta->get(keys::bitmap(bitmaps.size())));
+    if (!saved) {
+      break;  // a segment added after that unmount, by a mount that did not live to its first commit
+    }
+    bitmaps.push_back(*std::move(saved));
+  }
+  if (!core.clean_mark || bitmaps.size() < core.space.segments()) {
     return rebuild_space(core);
   }
-  for (std::size_t i = 0; i < core.space.segments(); ++i) {
-    const auto saved = ODX_TRY(core.meta->get(keys::bitmap(i)));
-    if (!saved) {
-      return corrupt(fmt::format("the saved free-space bitmap of segment {} is missing", i));
-    }
-    ODX_TRY(core.space.load_segment(i, *saved));
+  for (std::size_t i = 0; i < bitmaps.size(); ++i) {
+    ODX_TRY(core.space.load_segment(i, bitmaps[i]));
   }
   return {};
 }

@@ -1,6 +1,6 @@
-// A day of token operations on a clock that is moved by hand, beside a naive model: which tokens are
-// alive, when each ends, what bytes each holds. At the end everything has expired, and nothing is
-// left behind.
+// A day of token operations on a clock that is moved by hand, beside a naive model: which tokens
+// are alive, when each ends, what bytes each holds. At the end everything has expired, and nothing
+// is left behind.
 #include <algorithm>
 #include <map>
 #include <random>
@@ -238,10 +238,9 @@ class Day {
         REQUIRE(info.expires_ns - world_.clock().now_ns() == (held.due - now_) * kNsPerMs);
         ++seen;
       }
-      REQUIRE(seen == static_cast<std::size_t>(
-                          std::count_if(expected.begin(), expected.end(), [&](const auto& each) {
-                            return uid == 0 || each.second->uid == uid;
-                          })));
+      REQUIRE(seen == static_cast<std::size_t>(std::count_if(
+                          expected.begin(), expected.end(),
+                          [&](const auto& each) { return uid == 0 || each.second->uid == uid; })));
     }
   }
 

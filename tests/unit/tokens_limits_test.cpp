@@ -26,11 +26,10 @@ TEST_CASE("each of the four limits is a limit for everybody, root included", "[t
     bool of_user;
   };
   // Four tokens of a MiB reach each of them.
-  const Case limit = GENERATE(
-      Case{"tokens of a user", {.max_per_uid = 4}, true},
-      Case{"tokens in all", {.max_total = 4}, false},
-      Case{"bytes of a user", {.max_pinned_bytes_per_uid = 4 * kMiB}, true},
-      Case{"bytes in all", {.max_pinned_bytes = 4 * kMiB}, false});
+  const Case limit = GENERATE(Case{"tokens of a user", {.max_per_uid = 4}, true},
+                              Case{"tokens in all", {.max_total = 4}, false},
+                              Case{"bytes of a user", {.max_pinned_bytes_per_uid = 4 * kMiB}, true},
+                              Case{"bytes in all", {.max_pinned_bytes = 4 * kMiB}, false});
   CAPTURE(uid, limit.what);
   TokenWorld world({.tokens = limit.limits});
   const InodeNo source = world.file("s", pattern(kMiB, 1));

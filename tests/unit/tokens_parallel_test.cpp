@@ -1,40 +1,13 @@
 // Tokens from many threads at once, and what a control costs.
 #include <atomic>
-#include <functional>
-#include <thread>
 
+#include "unit/crew.hpp"
 #include "unit/token_world.hpp"
 
 namespace odx::test {
 namespace {
 
 constexpr std::uint64_t kBytes = 128 << 10;
-
-// Catch2 counts assertions without a lock, so threads count their complaints instead.
-class Crew {
- public:
-  // `work` is called again and again; false is a complaint.
-  void add(int times, std::function<bool(int)> work) {
-    threads_.emplace_back([this, times, work = std::move(work)] {
-      for (int i = 0; i < times; ++i) {
-        if (!work(i)) {
-          ++complaints_;
-        }
-      }
-    });
-  }
-  int finish() {
-    for (std::thread& thread : threads_) {
-      thread.join();
-    }
-    threads_.clear();
-    return complaints_;
-  }
-
- private:
-  std::vector<std::thread> threads_;
-  std::atomic<int> complaints_{0};
-};
 
 std::string read_all(Store& store, InodeNo ino) {
   std::string out(kBytes, '\0');

@@ -47,9 +47,9 @@ TEST_CASE("each byte of a token counts, and all wrong secrets are refused alike"
         if (in_store) {
           require_refused(reply, EXDEV, ODX_STATUS_DEVICE_UNREACHABLE, ODX_REASON_TOKEN_FOREIGN);
         } else {
-          require_refused(reply, EKEYREJECTED, ODX_STATUS_INVALID_TOKEN,
-                          in_id || in_secret ? ODX_REASON_TOKEN_UNKNOWN
-                                             : ODX_REASON_TOKEN_MALFORMED);
+          require_refused(
+              reply, EKEYREJECTED, ODX_STATUS_INVALID_TOKEN,
+              in_id || in_secret ? ODX_REASON_TOKEN_UNKNOWN : ODX_REASON_TOKEN_MALFORMED);
         }
         if (in_secret) {
           ++records_asked_for[counts.gets + counts.scanned];

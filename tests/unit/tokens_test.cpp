@@ -169,6 +169,49 @@ TEST_CASE("expiry gives the space back", "[token]") {
   world.close();
 }
 
+TEST_CASE("a token with a damaged rope does not keep the others alive", "[token]") {
+  TokenWorld world;
+  const InodeNo ino = world.file("a", pattern(1 << 20, 1));
+  for (std::uint64_t at = 0; at < 1 << 20; at += 64 << 10) {
+    world.write_bytes(ino, at, pattern(4096, 2));
+  }
+  const odx_token damaged = world.token(ino, 0, 1 << 20, 1'000);
+  const odx_token whole = world.token(ino, 4096, 4096, 1'000);
+  world.token(ino, 4096, 4096, 2'000);
+  const std::string refs = keys::node_refs(world.inode(ino).tree.root->id);
+  std::string good;
+  KeyValue due;
+  {
+    Mutation mutation = ok(Mutation::begin(world.core()));
+    good = ok(mutation.kv().get(refs)).value();
+    for (const KeyValue& kv : ok(mutation.kv().scan("Y", "Z", 10))) {
+      if (token_due_of_key(kv.key).value().id == id_of(damaged)) {
+        due = kv;
+      }
+    }
+    mutation.kv().put(refs, "damage");
+    ok(mutation.commit());
+  }
+  world.advance_ms(1'000);
+  REQUIRE(ok(world.tokens().expire()) == 1'000 * kNsPerMs);
+  REQUIRE(world.tokens().live() == 2);  // its data is still pinned
+  require_expired(world.write(ino, 4096, 512, whole));
+  require_expired(world.write(ino, 4096, 512, damaged));
+  world.advance_ms(1'000);
+  REQUIRE(ok(world.tokens().expire()) == 59'000 * kNsPerMs);
+  REQUIRE(world.tokens().live() == 1);
+  {
+    Mutation mutation = ok(Mutation::begin(world.core()));
+    mutation.kv().put(refs, good);
+    mutation.kv().put(due.key, due.value);
+    ok(mutation.commit());
+  }
+  world.reopen();  // once it is repaired, it goes as any other
+  ok(world.tokens().expire());
+  REQUIRE(world.tokens().live() == 0);
+  world.close();
+}
+
 TEST_CASE("many tokens expire in bounded transactions", "[token]") {
   TokenWorld world;
   const InodeNo ino = world.file("a", pattern(4096, 1));

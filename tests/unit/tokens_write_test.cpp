@@ -1,8 +1,17 @@
 // FSCTL_OFFLOAD_WRITE on a store: table 2.2 of odx-rules.md as far as it needs one.
+#include <numeric>
+
 #include "unit/token_world.hpp"
 
 namespace odx::test {
 namespace {
+
+// Offload writes that were refused for their token.
+std::uint64_t rejected(TokenWorld& world) {
+  const auto& refused = world.core().counters.refused;
+  return std::accumulate(refused.begin() + ODX_REASON_TOKEN_MALFORMED,
+                         refused.begin() + ODX_REASON_TOKEN_OTHER_USER + 1, std::uint64_t{0});
+}
 
 constexpr std::uint64_t kSector = 512;
 
@@ -37,7 +46,7 @@ TEST_CASE("any range of a token goes anywhere", "[token][write][2.2#24][2.2#26]"
     world.remove("d");
   }
   REQUIRE(world.core().counters.tokens_redeemed.load() == 6);
-  REQUIRE(world.core().counters.tokens_rejected.load() == 0);
+  REQUIRE(rejected(world) == 0);
   world.close();
 }
 
@@ -104,7 +113,7 @@ TEST_CASE("refused calls change nothing",
     fields.id[3] ^= 1;
     require_refused(world.write(ino, 0, 4096, proto::encode_token(fields)), EKEYREJECTED,
                     ODX_STATUS_INVALID_TOKEN, ODX_REASON_TOKEN_UNKNOWN);
-    REQUIRE(world.core().counters.tokens_rejected.load() == 3);
+    REQUIRE(rejected(world) == 3);
   }
   SECTION("2.2#22: another store's") {
     TokenWorld other;
@@ -113,7 +122,7 @@ TEST_CASE("refused calls change nothing",
                     ODX_STATUS_DEVICE_UNREACHABLE, ODX_REASON_TOKEN_FOREIGN);
     require_refused(other.write(theirs, 0, 4096, token), EXDEV, ODX_STATUS_DEVICE_UNREACHABLE,
                     ODX_REASON_TOKEN_FOREIGN);
-    REQUIRE(world.core().counters.tokens_rejected.load() == 1);
+    REQUIRE(rejected(world) == 1);
     other.close();
   }
   SECTION("2.2#24: transfer offset outside of the token") {
@@ -150,7 +159,7 @@ TEST_CASE("every flipped bit of a token is noticed", "[token][write][2.2#19][2.5
     REQUIRE(call.a.status == (in_uuid ? ODX_STATUS_DEVICE_UNREACHABLE : ODX_STATUS_INVALID_TOKEN));
   }
   REQUIRE(world.inode(ino).encode() == before);
-  REQUIRE(world.core().counters.tokens_rejected.load() == 4096);
+  REQUIRE(rejected(world) == 4096);
   REQUIRE(world.write(ino, 0, 4096, token).error == 0);
   world.close();
 }

@@ -207,7 +207,10 @@ Result<void> SpaceCheck::compare_bitmaps() {
         ++expected;
         compare_bitmap(segment, record.value);
       }));
-  for (; expected < segments; ++expected) {
+  // Segments added after that unmount have none until the first commit takes the mark back; then
+  // nothing in them is in use yet.
+  const std::uint64_t used_end = used_.empty() ? 0 : used_.back().end().value();
+  for (; expected < segments && expected * kSegmentBlocks < used_end; ++expected) {
     findings_.problem("no bitmap of segment {}", expected);
   }
   return {};

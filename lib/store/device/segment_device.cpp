@@ -321,6 +321,10 @@ Result<void> SegmentDevice::open_segments() {
     }
     append(std::move(fd), bytes / kBlockBytes);
   }
+  // The last one may have been named by a process that died before its name was durable.
+  if (!read_only_ && !numbers.empty() && ::fsync(directory_.get()) != 0) {
+    return fail(errno, "cannot sync the segments' directory");
+  }
   return {};
 }
 

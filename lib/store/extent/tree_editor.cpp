@@ -428,6 +428,10 @@ Result<Tree> TreeEditor::concat(Tree left, Tree right) {
 Result<Tree> TreeEditor::splice(Tree tree, FileOffset at, std::uint64_t removed, Tree middle) {
   const std::uint64_t total = tree.bytes();
   ODX_CHECK(at.value() <= total && removed <= total - at.value());
+  if (removed == total) {  // nothing of it stays, so nothing of it need be looked at
+    ODX_TRY(drop(std::move(tree)));
+    return middle;
+  }
   if (tree.root && ODX_TRY(fits_in_leaf(*tree.root, at.value(), removed, middle))) {
     const unsigned level = tree.root->level;
     const TreeEntry entry = ODX_TRY(

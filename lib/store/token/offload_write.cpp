@@ -50,12 +50,7 @@ Result<void> drop_privileges(Inode& inode, KvOverlay& kv, std::uint32_t caller_u
 }  // namespace
 
 int Tokens::offload_write(InodeNo ino, const OffloadCaller& caller, odx_offload& call) {
-  const int error = concluded(write(ino, caller, call), kWrite, call);
-  if (call.a.status == ODX_STATUS_INVALID_TOKEN ||
-      call.a.status == ODX_STATUS_DEVICE_UNREACHABLE) {
-    core_.counters.tokens_rejected.fetch_add(1, std::memory_order_relaxed);
-  }
-  return error;
+  return concluded(write(ino, caller, call), kWrite, call);
 }
 
 Tokens::Answer Tokens::write(InodeNo ino, const OffloadCaller& caller, odx_offload& call) {

@@ -25,7 +25,7 @@ struct TokenRecord {
   State state = State::kLive;
   proto::TokenSecret secret{};
   std::uint32_t uid = 0;          // of who made it
-  std::int64_t created_ns = 0;    // times since 1970, none negative
+  std::int64_t created_ns = 0;    // times are TokenTime's, since 1970, none negative
   std::int64_t last_used_ns = 0;  // made, or redeemed; not before created_ns
   // Live: when it expires. Expired: when the tombstone goes. There is exactly one `Y` record for
   // every `T` record, at this time.

@@ -47,6 +47,7 @@ namespace {
 constexpr std::int64_t kTombstoneNs = 60 * kNsPerSecond;
 constexpr std::size_t kExpirePerTransaction = 64;
 constexpr std::size_t kScan = 256;
+constexpr std::size_t kShortScan = 32;
 
 // The first key behind `key`.
 std::string behind(std::string key) { return std::move(key) + '\0'; }
@@ -121,7 +122,8 @@ Result<std::vector<odx_token_info>> Tokens::list_all(const TokenId& after, std::
   std::vector<odx_token_info> out;
   std::string from = behind(keys::token(after));
   while (out.size() < limit) {
-    const auto records = ODX_TRY(core_.meta->scan(from, keys::table_end(keys::kToken), kScan));
+    const std::size_t page = std::clamp(limit - out.size(), kShortScan, kScan);
+    const auto records = ODX_TRY(core_.meta->scan(from, keys::table_end(keys::kToken), page));
     for (const KeyValue& kv : records) {
       const TokenId id = ODX_TRY(token_id_of_key(kv.key));
       const TokenRecord record = ODX_TRY(TokenRecord::decode(id, kv.value));
@@ -129,7 +131,7 @@ Result<std::vector<odx_token_info>> Tokens::list_all(const TokenId& after, std::
         out.push_back(describe(record));
       }
     }
-    if (records.size() < kScan) {
+    if (records.size() < page) {
       break;
     }
     from = behind(records.back().key);
@@ -181,7 +183,7 @@ Result<std::optional<std::int64_t>> Tokens::expire() {
   }
   // From here on a new token lowers it again, so that none made behind the last scan is missed.
   next_due_ns_.store(INT64_MAX);
-  while (ODX_TRY(expire_some()) == kExpirePerTransaction) {
+  while (ODX_TRY(expire_some()) > 0) {
   }
   const auto first =
       ODX_TRY(core_.meta->scan(first_due_key(), keys::table_end(keys::kTokenExpiry), 1));
@@ -193,7 +195,8 @@ Result<std::optional<std::int64_t>> Tokens::expire() {
   return std::max<std::int64_t>(due.due_ns - now_ns(), 0);
 }
 
-// One transaction of it; answers with the number of `Y` records that it dealt with.
+// One transaction of it; answers with the number of `Y` records that it dealt with, 0 if none is
+// due. What is damaged stays for the checker to report, and must not keep other tokens alive.
 Result<std::size_t> Tokens::expire_some() {
   const std::int64_t now = now_ns();
   const std::string end = keys::numbered(keys::kTokenExpiry, static_cast<std::uint64_t>(now) + 1);
@@ -212,12 +215,14 @@ Result<std::size_t> Tokens::expire_some() {
   const auto due = ODX_TRY(mutation.kv().scan(first_due_key(), end, kExpirePerTransaction));
   for (const KeyValue& kv : due) {
     mutation.kv().erase(kv.key);
-    const TokenDue entry = ODX_TRY(token_due_of_key(kv.key));
-    Result<std::optional<TokenRecord>> found = find(mutation.kv(), entry.id);
+    const Result<TokenDue> entry = token_due_of_key(kv.key);
+    if (!entry || is_damaged(entry->id)) {
+      continue;
+    }
+    Result<std::optional<TokenRecord>> found = find(mutation.kv(), entry->id);
     if (!found && !found.error().is_corruption()) {
       return std::unexpected(found.error());
     }
-    // A damaged record stays for the checker to report, and must not keep the others alive.
     if (!found || !*found) {
       continue;
     }
@@ -231,7 +236,15 @@ Result<std::size_t> Tokens::expire_some() {
       mutation.kv().erase(record.key());
       continue;
     }
-    ODX_TRY(mutation.trees().drop(std::exchange(record.tree, {})));
+    if (const auto dropped = mutation.trees().drop(std::exchange(record.tree, {})); !dropped) {
+      if (!dropped.error().is_corruption()) {
+        return std::unexpected(dropped.error());
+      }
+      // This spoils the transaction; the next one passes the token by.
+      const std::lock_guard lock(expiry_mutex_);
+      damaged_.insert(record.id);
+      return 1;
+    }
     record.state = TokenRecord::State::kExpired;
     record.due_ns = later(now, kTombstoneNs);
     mutation.kv().put(record.key(), record.encode());
@@ -256,13 +269,18 @@ Result<std::size_t> Tokens::expire_some() {
 }
 
 std::string Tokens::first_due_key() const {
-  const std::lock_guard lock(first_due_mutex_);
+  const std::lock_guard lock(expiry_mutex_);
   return first_due_key_;
 }
 
 void Tokens::set_first_due_key(std::string key) {
-  const std::lock_guard lock(first_due_mutex_);
+  const std::lock_guard lock(expiry_mutex_);
   first_due_key_ = std::max(first_due_key_, std::move(key));
+}
+
+bool Tokens::is_damaged(const TokenId& id) const {
+  const std::lock_guard lock(expiry_mutex_);
+  return damaged_.contains(id);
 }
 
 void Tokens::announce_due(std::int64_t due_ns) {

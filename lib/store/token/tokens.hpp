@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -109,6 +110,7 @@ class Tokens {
   Result<std::size_t> expire_some();
   [[nodiscard]] std::string first_due_key() const;
   void set_first_due_key(std::string key);
+  [[nodiscard]] bool is_damaged(const TokenId& id) const;
 
   Core& core_;
   TokenOptions options_;
@@ -118,10 +120,11 @@ class Tokens {
   // No token is due before this, as far as the expiring thread knows.
   std::atomic<std::int64_t> next_due_ns_{INT64_MAX};
   // No record of table `Y` comes before this key: whoever makes one reads the time under the
-  // mutation lock, so it is due after all that any earlier transaction has cleared away. A scan that
-  // began where the table does would step over every record deleted since the last checkpoint.
-  mutable std::mutex first_due_mutex_;
+  // mutation lock, so it is due after all that any earlier transaction has cleared away. A scan
+  // that began where the table does would step over every record deleted since the last checkpoint.
+  mutable std::mutex expiry_mutex_;  // a leaf lock
   std::string first_due_key_ = keys::table_begin(keys::kTokenExpiry);
+  std::set<TokenId> damaged_;  // their ropes cannot be given up
 };
 
 }  // namespace odx
