@@ -87,8 +87,7 @@ void Coherence::attributes_changed(InodeNo ino) {
   // A negative offset: attributes only, which takes no page lock.
   const int error = ::fuse_lowlevel_notify_inval_inode(session_, ino.value(), -1, 0);
   if (!unheard(error)) {
-    log::error("the kernel refuses to drop attributes of inode {}: error {}", ino.value(),
-                  -error);
+    log::error("the kernel refuses to drop attributes of inode {}: error {}", ino.value(), -error);
   }
 }
 
@@ -106,9 +105,8 @@ void Coherence::show_growth(InodeNo ino, std::uint64_t bytes_before) {
   }
   fuse_bufvec data = FUSE_BUFVEC_INIT(byte.size());
   data.buf[0].mem = byte.data();
-  const int error = ::fuse_lowlevel_notify_store(session_, ino.value(),
-                                                 static_cast<off_t>(last.value()), &data,
-                                                 FUSE_BUF_NO_SPLICE);
+  const int error = ::fuse_lowlevel_notify_store(
+      session_, ino.value(), static_cast<off_t>(last.value()), &data, FUSE_BUF_NO_SPLICE);
   if (!unheard(error)) {
     log::error("the kernel refuses to grow inode {}: error {}", ino.value(), -error);
   }

@@ -33,8 +33,8 @@ class Coherence {
 
   // What processes wrote to the file before this call, by write(2) or through mappings, is in the
   // store when it returns. Executors' threads only, no lock held. A seek comes with the kernel's
-  // lock on the inode held. Errors: what was written cannot be stored (ENOSPC, EIO), now or earlier;
-  // told once, as by fsync(2).
+  // lock on the inode held. Errors: what was written cannot be stored (ENOSPC, EIO), now or
+  // earlier; told once, as by fsync(2).
   enum class Caller { kSeek, kIoctl };
   Result<void> write_back(InodeNo ino, Caller caller);
   // The same, for every file there is. Not on a receiving thread.

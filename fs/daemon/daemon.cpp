@@ -48,8 +48,8 @@ Result<void> resolve_paths(Options& options) {
     return fail(ENOTDIR, options.mount_point);
   }
   // Once mounted, the store's own files could only be reached through the store.
-  if ((options.store + '/').starts_with(options.mount_point == "/" ? "/"
-                                                                   : options.mount_point + '/')) {
+  if ((options.store + '/')
+          .starts_with(options.mount_point == "/" ? "/" : options.mount_point + '/')) {
     return fail(EINVAL, "the store must not be below the mount point");
   }
   return {};

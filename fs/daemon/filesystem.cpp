@@ -1,6 +1,5 @@
 #include "filesystem.hpp"
 
-
 #include "base/log.hpp"
 #include "reply.hpp"
 
@@ -39,8 +38,7 @@ void Filesystem::lost_name(const Inode& inode) {
 void Filesystem::reap(InodeNo ino) {
   const Result<void> reaped = guarded([&] { return store.names().reap(ino); });
   if (!reaped) {
-    log::warn("inode {} stays until the next mount: {}", ino.value(),
-                 reaped.error().message());
+    log::warn("inode {} stays until the next mount: {}", ino.value(), reaped.error().message());
   }
 }
 

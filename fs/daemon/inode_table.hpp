@@ -32,8 +32,8 @@ class InodeTable {
   [[nodiscard]] bool may_be_dirty(InodeNo ino) const;
   [[nodiscard]] std::vector<InodeNo> all_maybe_dirty() const;
 
-  // A page that the kernel wrote back could not be stored: the kernel calls it clean all the same, so
-  // the store has old content where readers see new. Remembered until somebody is told.
+  // A page that the kernel wrote back could not be stored: the kernel calls it clean all the same,
+  // so the store has old content where readers see new. Remembered until somebody is told.
   void write_back_failed(InodeNo ino, int error);
   // Its errno, once; 0 if there was no failure.
   [[nodiscard]] int take_write_back_error(InodeNo ino);

@@ -73,8 +73,7 @@ Result<Fd> mount_as_root(const Options& options, const std::string& mount_point,
       device.get(), place.st_mode & S_IFMT, abi::kMaxPayloadBytes);
   const unsigned long read_only_flag = MS_RDONLY;
   const unsigned long flags = options.mount_flags | (read_only ? read_only_flag : 0);
-  if (::mount(options.store.c_str(), mount_point.c_str(), kType, flags, data.c_str()) !=
-      0) {
+  if (::mount(options.store.c_str(), mount_point.c_str(), kType, flags, data.c_str()) != 0) {
     return fail(errno, fmt::format("mounting on {}", mount_point));
   }
   return device;
@@ -170,8 +169,7 @@ Result<Fd> receive_descriptor(int socket) {
   return Fd(fd);
 }
 
-Result<Fd> mount_by_helper(const Options& options, const std::string& mount_point,
-                           bool read_only) {
+Result<Fd> mount_by_helper(const Options& options, const std::string& mount_point, bool read_only) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
     return fail(errno, "socketpair");
@@ -185,8 +183,7 @@ Result<Fd> mount_by_helper(const Options& options, const std::string& mount_poin
   list += (options.mount_flags & MS_NOEXEC) != 0 ? ",noexec" : "";
   list += (options.mount_flags & MS_SYNCHRONOUS) != 0 ? ",sync" : "";
   list += (options.mount_flags & MS_DIRSYNC) != 0 ? ",dirsync" : "";
-  const HelperRun run =
-      ODX_TRY(run_helper({kHelper, "-o", list, "--", mount_point}, theirs.get()));
+  const HelperRun run = ODX_TRY(run_helper({kHelper, "-o", list, "--", mount_point}, theirs.get()));
   theirs.reset();
   if (run.status != 0) {
     return fail(EPERM, run.complaint.empty() ? kHelper : run.complaint);

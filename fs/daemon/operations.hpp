@@ -46,9 +46,10 @@ static_assert(sizeof(CreatedAndOpened) == sizeof(fuse_entry_out) + sizeof(fuse_o
 // that is open for writing, and are read for writes through handles that are not open for reading.)
 [[nodiscard]] fuse_open_out count_open(Filesystem& fs, InodeNo ino, std::uint32_t open_flags);
 
-// For changes of content. In write-back mode the kernel keeps a file's times and sends them when it
-// thinks fit, and not if they stay within one of its ticks; a time of ours would never be seen
-// before the next mount, and then look like a modification.
+// For changes of content. In write-back mode the kernel keeps a file's times, for writes around its
+// cache too, and sends them when it thinks fit: perhaps before the change itself, and not at all if
+// they stay within one of its ticks. A time of ours would come on top of them, or never be seen
+// before the next mount and then look like a modification.
 [[nodiscard]] Files::WriteOptions how_to_change(const Filesystem& fs, bool drop_set_id);
 
 // File capabilities do not survive a change of content or owner.

@@ -85,15 +85,13 @@ AttrChange change_of(const fuse_setattr_in& in, const Inode& inode, std::int64_t
   if ((in.valid & FATTR_GID) != 0) {
     change.gid = in.gid;
   }
-  change.drop_set_id = (change.uid || change.gid || (in.valid & FATTR_KILL_SUIDGID) != 0) &&
-                       !inode.is_directory();
+  change.drop_set_id =
+      (change.uid || change.gid || (in.valid & FATTR_KILL_SUIDGID) != 0) && !inode.is_directory();
   if ((in.valid & FATTR_ATIME) != 0) {
-    change.atime_ns =
-        (in.valid & FATTR_ATIME_NOW) != 0 ? now : to_ns(in.atime, in.atimensec);
+    change.atime_ns = (in.valid & FATTR_ATIME_NOW) != 0 ? now : to_ns(in.atime, in.atimensec);
   }
   if ((in.valid & FATTR_MTIME) != 0) {
-    change.mtime_ns =
-        (in.valid & FATTR_MTIME_NOW) != 0 ? now : to_ns(in.mtime, in.mtimensec);
+    change.mtime_ns = (in.valid & FATTR_MTIME_NOW) != 0 ? now : to_ns(in.mtime, in.mtimensec);
   }
   if ((in.valid & FATTR_CTIME) != 0) {
     change.ctime_ns = to_ns(in.ctime, in.ctimensec);
@@ -114,8 +112,7 @@ void reply_sized(fuse_req_t req, const std::string& value, size_t room) {
 
 void getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
   serve(req, "getxattr", InodeNo(ino), [&]() -> Result<void> {
-    const std::string value =
-        ODX_TRY(filesystem_of(req).store.names().xattr(InodeNo(ino), name));
+    const std::string value = ODX_TRY(filesystem_of(req).store.names().xattr(InodeNo(ino), name));
     reply_sized(req, value, size);
     return {};
   });
@@ -210,8 +207,8 @@ Result<void> handle_setattr(Filesystem& fs, RawRequest& request) {
 }
 
 Result<void> handle_setxattr(Filesystem& fs, RawRequest& request) {
-  const std::size_t head = fs.long_setxattr ? sizeof(fuse_setxattr_in)
-                                            : std::size_t{FUSE_COMPAT_SETXATTR_IN_SIZE};
+  const std::size_t head =
+      fs.long_setxattr ? sizeof(fuse_setxattr_in) : std::size_t{FUSE_COMPAT_SETXATTR_IN_SIZE};
   if (request.body().size() < head) {
     return fail(EINVAL, "short request");
   }

@@ -111,10 +111,9 @@ void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len
     if (offset < 0 || length <= 0) {
       return fail(EINVAL);
     }
-    ODX_TRY(fs.store.files().allocate(InodeNo(ino), what.mode, what.keep_size,
-                                      FileOffset(static_cast<std::uint64_t>(offset)),
-                                      static_cast<std::uint64_t>(length),
-                                      how_to_change(fs, false)));
+    ODX_TRY(fs.store.files().allocate(
+        InodeNo(ino), what.mode, what.keep_size, FileOffset(static_cast<std::uint64_t>(offset)),
+        static_cast<std::uint64_t>(length), how_to_change(fs, false)));
     ODX_TRY(drop_privileges(fs, InodeNo(ino), ::fuse_req_ctx(req)->uid));
     ::fuse_reply_err(req, 0);
     return {};
@@ -166,9 +165,6 @@ void add_file_operations(fuse_lowlevel_ops& ops) {
   ops.lseek = lseek;
 }
 
-// In write-back mode the kernel keeps the times of regular files and sends them when it likes, which
-// may be before the change itself, also if that does not go through its cache: a time of ours would
-// then come on top.
 Files::WriteOptions how_to_change(const Filesystem& fs, bool drop_set_id) {
   Files::WriteOptions how;
   how.drop_set_id = drop_set_id;
@@ -204,8 +200,7 @@ Result<void> handle_read(Filesystem& fs, RawRequest& request) {
   const fuse_read_in* in = ODX_TRY(request.argument<fuse_read_in>());
   const std::span<std::byte> room =
       request.scratch().span().first(std::min<std::size_t>(in->size, request.scratch().size()));
-  const std::size_t n =
-      ODX_TRY(fs.store.files().read(request.ino(), FileOffset(in->offset), room));
+  const std::size_t n = ODX_TRY(fs.store.files().read(request.ino(), FileOffset(in->offset), room));
   renew_access_time(fs, request.ino());
   request.reply(room.first(n));
   return {};

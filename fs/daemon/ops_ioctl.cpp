@@ -104,9 +104,8 @@ Result<void> list_tokens(fuse_req_t req, const void* in) {
   std::memcpy(after.data(), out.after, sizeof out.after);
   out = {};
   std::memcpy(out.after, after.data(), sizeof out.after);
-  const std::vector<odx_token_info> tokens =
-      ODX_TRY(filesystem_of(req).store.tokens().list(after, std::size(out.tokens),
-                                                     ::fuse_req_ctx(req)->uid));
+  const std::vector<odx_token_info> tokens = ODX_TRY(filesystem_of(req).store.tokens().list(
+      after, std::size(out.tokens), ::fuse_req_ctx(req)->uid));
   out.count = static_cast<std::uint32_t>(std::min(tokens.size(), std::size(out.tokens)));
   std::copy_n(tokens.begin(), out.count, out.tokens);
   ::fuse_reply_ioctl(req, 0, &out, sizeof out);

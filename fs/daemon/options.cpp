@@ -18,24 +18,40 @@ struct MountFlag {
   bool set;
 };
 constexpr std::array kMountFlags = {
-    MountFlag{"nosuid", MS_NOSUID, true},
-    MountFlag{"suid", MS_NOSUID, false},
-    MountFlag{"nodev", MS_NODEV, true},
-    MountFlag{"dev", MS_NODEV, false},
-    MountFlag{"noexec", MS_NOEXEC, true},
-    MountFlag{"exec", MS_NOEXEC, false},
-    MountFlag{"sync", MS_SYNCHRONOUS, true},
-    MountFlag{"async", MS_SYNCHRONOUS, false},
-    MountFlag{"dirsync", MS_DIRSYNC, true},
-    MountFlag{"nosymfollow", MS_NOSYMFOLLOW, true},
+    MountFlag{"nosuid", MS_NOSUID, true},    MountFlag{"suid", MS_NOSUID, false},
+    MountFlag{"nodev", MS_NODEV, true},      MountFlag{"dev", MS_NODEV, false},
+    MountFlag{"noexec", MS_NOEXEC, true},    MountFlag{"exec", MS_NOEXEC, false},
+    MountFlag{"sync", MS_SYNCHRONOUS, true}, MountFlag{"async", MS_SYNCHRONOUS, false},
+    MountFlag{"dirsync", MS_DIRSYNC, true},  MountFlag{"nosymfollow", MS_NOSYMFOLLOW, true},
 };
 
 // What mount(8), fstab and helpers may add, and what is so anyway.
 constexpr std::array<std::string_view, 25> kIgnored = {
-    "defaults", "auto",     "noauto",   "user",       "nouser",     "users",
-    "owner",    "group",    "nofail",   "_netdev",    "diratime",   "nodiratime",
-    "norelatime", "nostrictatime", "lazytime", "nolazytime", "silent", "loud",
-    "iversion", "noiversion", "mand", "nomand", "default_permissions", "large_read", "nonempty",
+    "defaults",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "owner",
+    "group",
+    "nofail",
+    "_netdev",
+    "diratime",
+    "nodiratime",
+    "norelatime",
+    "nostrictatime",
+    "lazytime",
+    "nolazytime",
+    "silent",
+    "loud",
+    "iversion",
+    "noiversion",
+    "mand",
+    "nomand",
+    "default_permissions",
+    "large_read",
+    "nonempty",
 };
 constexpr std::array<std::string_view, 7> kIgnoredPrefixes = {
     "user=", "fsname=", "subtype=", "comment=", "x-", "X-", "max_read=",
@@ -72,7 +88,8 @@ Result<void> parse_valued(std::string_view name, std::string_view value, Options
   } else if (name == "odx_pinned_max_user") {
     options.pinned_max_per_user = ODX_TRY(parse_number(name, value, 0, UINT64_MAX));
   } else if (name == "subdir") {
-    options.subdir = std::string(value.substr(std::min(value.find_first_not_of('/'), value.size())));
+    options.subdir =
+        std::string(value.substr(std::min(value.find_first_not_of('/'), value.size())));
     options.subdir.erase(options.subdir.find_last_not_of('/') + 1);
   } else if (name == "io") {
     if (value != "direct" && value != "buffered") {
@@ -118,8 +135,7 @@ Result<void> parse_one(std::string_view option, Options& options) {
     options.extend = true;
     return {};
   }
-  if (option == "noatime" || option == "relatime" || option == "atime" ||
-      option == "strictatime") {
+  if (option == "noatime" || option == "relatime" || option == "atime" || option == "strictatime") {
     options.access_time = option == "noatime"       ? AccessTime::kNever
                           : option == "strictatime" ? AccessTime::kStrict
                                                     : AccessTime::kRelative;
@@ -127,8 +143,8 @@ Result<void> parse_one(std::string_view option, Options& options) {
   }
   for (const MountFlag& known : kMountFlags) {
     if (option == known.name) {
-      options.mount_flags = known.set ? options.mount_flags | known.flag
-                                      : options.mount_flags & ~known.flag;
+      options.mount_flags =
+          known.set ? options.mount_flags | known.flag : options.mount_flags & ~known.flag;
       return {};
     }
   }

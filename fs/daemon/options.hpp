@@ -24,18 +24,18 @@ struct Options {
   bool version = false;
 
   bool read_only = false;
-  bool allow_other = false;  // always, for root
+  bool allow_other = false;       // always, for root
   unsigned long mount_flags = 0;  // MS_NODEV and the like; set below
   bool writeback = true;          // the kernel may keep written data for a while
   AccessTime access_time = AccessTime::kRelative;
 
   bool offload = true;
-  bool extend = false;              // odx_extend
+  bool extend = false;  // odx_extend
   bool tokens_bound_to_user = false;
   std::optional<std::chrono::milliseconds> ttl_max;
-  std::optional<std::uint64_t> tokens_max;           // live, of all users
+  std::optional<std::uint64_t> tokens_max;  // live, of all users
   std::optional<std::uint64_t> tokens_max_per_user;
-  std::optional<std::uint64_t> pinned_max;           // bytes that live tokens stand for
+  std::optional<std::uint64_t> pinned_max;  // bytes that live tokens stand for
   std::optional<std::uint64_t> pinned_max_per_user;
 
   SegmentDeviceOptions device;

@@ -78,10 +78,9 @@ bool OwnView::touch(InodeNo ino) {
 
 bool OwnView::write_back(InodeNo ino) {
   const Fd file = open(ino, O_RDONLY);
-  return file.valid() &&
-         ::sync_file_range(file.get(), 0, 0,
-                           SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-                               SYNC_FILE_RANGE_WAIT_AFTER) == 0;
+  return file.valid() && ::sync_file_range(file.get(), 0, 0,
+                                           SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                                               SYNC_FILE_RANGE_WAIT_AFTER) == 0;
 }
 
 bool OwnView::begin_write_back_of_all() {

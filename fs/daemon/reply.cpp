@@ -20,7 +20,7 @@ int errno_of(const Error& error, std::string_view operation, InodeNo ino) {
   }
   if (value == EIO) {
     log::error("{} of inode {}: {} ({}:{})", operation, ino.value(), error.message(),
-                  error.where().file_name(), error.where().line());
+               error.where().file_name(), error.where().line());
   }
   return value;
 }
@@ -41,8 +41,7 @@ bool RawRequest::send(int error, std::span<const std::byte> data) {
   out.len = static_cast<std::uint32_t>(sizeof out + data.size());
   out.error = error;
   out.unique = header().unique;
-  iovec parts[2] = {{&out, sizeof out},
-                    {const_cast<std::byte*>(data.data()), data.size()}};
+  iovec parts[2] = {{&out, sizeof out}, {const_cast<std::byte*>(data.data()), data.size()}};
   return ::writev(ReplyDevice::current(), parts, data.empty() ? 1 : 2) >= 0;
 }
 

@@ -26,7 +26,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kPatience = 15s;     // with a predecessor that is still closing the store
+constexpr auto kPatience = 15s;  // with a predecessor that is still closing the store
 constexpr auto kPollInterval = 50ms;
 
 OpenOptions open_options(const Options& options) {

@@ -45,8 +45,8 @@ std::uint64_t attributes_of(const Options& options) {
   return attributes;
 }
 
-// `subdir` as seen from a mount whose root is the directory `root` of the store; nothing if it is not
-// below that.
+// `subdir` as seen from a mount whose root is the directory `root` of the store; nothing if it is
+// not below that.
 std::optional<std::string> relative_to(std::string_view root, const std::string& subdir) {
   root.remove_prefix(root.starts_with('/') ? 1 : 0);
   if (root.empty()) {

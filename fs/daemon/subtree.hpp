@@ -13,9 +13,9 @@
 
 namespace odx::daemon {
 
-// A mount, not attached anywhere yet, of the directory `subdir` (relative; empty: of the whole) below
-// the mount point `mounted`. No symbolic link leads out of there. `options` tells the flags of the
-// new mount; only those for one mount (ro, nosuid, nodev, noexec, nosymfollow) have effect.
+// A mount, not attached anywhere yet, of the directory `subdir` (relative; empty: of the whole)
+// below the mount point `mounted`. No symbolic link leads out of there. `options` tells the flags
+// of the new mount; only those for one mount (ro, nosuid, nodev, noexec, nosymfollow) have effect.
 Result<Fd> clone_subtree(const std::string& mounted, const std::string& subdir,
                          const Options& options);
 Result<void> attach_mount(const Fd& mount, const std::string& mount_point);

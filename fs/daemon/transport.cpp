@@ -37,7 +37,9 @@ constexpr std::uint16_t kMaxBackground = 256;
 // Set while this thread has libfuse answer an INIT request.
 thread_local const fuse_init_in* t_init = nullptr;
 
-unsigned initial_workers() { return std::max(kMinWorkers, std::thread::hardware_concurrency() + 2); }
+unsigned initial_workers() {
+  return std::max(kMinWorkers, std::thread::hardware_concurrency() + 2);
+}
 
 bool may_wait_for_disk(std::uint32_t opcode) {
   switch (opcode) {
@@ -65,12 +67,12 @@ std::uint64_t offered_flags(const fuse_init_in& in) {
 }
 
 std::uint64_t wanted_flags(const Options& options) {
-  constexpr std::uint64_t kAlways =
-      FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_EXPORT_SUPPORT | FUSE_BIG_WRITES |
-      FUSE_DONT_MASK | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO |
-      FUSE_PARALLEL_DIROPS | FUSE_POSIX_ACL | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS |
-      FUSE_EXPLICIT_INVAL_DATA | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_INIT_EXT |
-      abi::kInitDirectIoAllowMmap;
+  constexpr std::uint64_t kAlways = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_EXPORT_SUPPORT |
+                                    FUSE_BIG_WRITES | FUSE_DONT_MASK | FUSE_DO_READDIRPLUS |
+                                    FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS |
+                                    FUSE_POSIX_ACL | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS |
+                                    FUSE_EXPLICIT_INVAL_DATA | FUSE_HANDLE_KILLPRIV_V2 |
+                                    FUSE_SETXATTR_EXT | FUSE_INIT_EXT | abi::kInitDirectIoAllowMmap;
   return kAlways | (options.writeback ? std::uint64_t{FUSE_WRITEBACK_CACHE} : 0);
 }
 

@@ -1,13 +1,14 @@
-// Why this is needed: the daemon's own threads wait for the kernel, which waits for the daemon, when
-// they have it write dirty pages back (coherence.cpp). If the process is killed at that moment, such
-// a thread cannot be interrupted, keeps /dev/fuse open by being alive, and so keeps itself, the
-// store's lock, and every program that uses the mount waiting for ever. Somebody outside has to abort
-// the connection.
+// Why this is needed: the daemon's own threads wait for the kernel, which waits for the daemon,
+// when they have it write dirty pages back (coherence.cpp). If the process is killed at that
+// moment, such a thread cannot be interrupted, keeps /dev/fuse open by being alive, and so keeps
+// itself, the store's lock, and every program that uses the mount waiting for ever. Somebody
+// outside has to abort the connection.
 //
 // How a child of the daemon learns of the death although the dying may never end:
 //   - A thread hangs in a system call. The main thread ends all the same, and the kernel then sends
 //     the child its death signal. This needs the child to be forked by the main thread.
-//   - The main thread is the last one, and hangs where the kernel closes the process's files for it:
+//   - The main thread is the last one, and hangs where the kernel closes the process's files for
+//   it:
 //     one of them is a file of our own mount, and closing that writes it back. That is before the
 //     death signal. But files are closed in the order of their numbers, and number 0 is the
 //     writing end of a pipe that the child reads.

@@ -42,14 +42,13 @@ po::options_description described() {
 }
 
 void print_help(std::ostream& out) {
-  print(
-      out,
-      "Usage: mkfs.odxfs [OPTION...] STORE\n\n"
-      "Makes an empty odxfs store in the directory STORE, which must be missing or empty.\n\n");
+  print(out,
+        "Usage: mkfs.odxfs [OPTION...] STORE\n\n"
+        "Makes an empty odxfs store in the directory STORE, which must be missing or empty.\n\n");
   out << described();
   print(out,
-             "\nSizes are in bytes, or with a suffix K, M, G, T in powers of 1024.\n"
-             "Exit codes: 0 done, 1 failed, 2 wrong usage.\n");
+        "\nSizes are in bytes, or with a suffix K, M, G, T in powers of 1024.\n"
+        "Exit codes: 0 done, 1 failed, 2 wrong usage.\n");
 }
 
 Result<std::uint64_t> size_of(const po::variables_map& values, const char* name) {
@@ -108,9 +107,9 @@ Result<void> make(const Request& request, std::ostream& out) {
   ODX_TRY(Store::format(request.store, request.format));
   const Superblock super = ODX_TRY(read_superblock(request.store));
   print(out, "{}: odxfs store {}{}, up to {} of data, sector {}, journal {}\n", request.store,
-             to_text(super.uuid), super.label.empty() ? "" : fmt::format(" \"{}\"", super.label),
-             size_text(super.limit_blocks * kBlockBytes), super.sector_bytes,
-             size_text(request.format.journal_bytes));
+        to_text(super.uuid), super.label.empty() ? "" : fmt::format(" \"{}\"", super.label),
+        size_text(super.limit_blocks * kBlockBytes), super.sector_bytes,
+        size_text(request.format.journal_bytes));
   return {};
 }
 

@@ -63,11 +63,10 @@ void print_text(std::ostream& out, const std::string& store, const CheckReport& 
     verdict =
         report.problem_count == 1 ? "1 PROBLEM" : fmt::format("{} PROBLEMS", report.problem_count);
   }
-  print(
-      out, "{}: {}; {} inodes, {} tokens, {} extents, {} of data in {} of blocks{}\n", store,
-      verdict, report.inodes, report.tokens, report.extents, size_text(report.data_bytes),
-      size_text(report.used_blocks * kBlockBytes),
-      data ? fmt::format(", {} verified", size_text(report.verified_blocks * kBlockBytes)) : "");
+  print(out, "{}: {}; {} inodes, {} tokens, {} extents, {} of data in {} of blocks{}\n", store,
+        verdict, report.inodes, report.tokens, report.extents, size_text(report.data_bytes),
+        size_text(report.used_blocks * kBlockBytes),
+        data ? fmt::format(", {} verified", size_text(report.verified_blocks * kBlockBytes)) : "");
 }
 
 }  // namespace

@@ -82,13 +82,15 @@ std::vector<std::string> features_of(const struct odx_stat& stat) {
 
 // The names in offload.h, as JSON likes them.
 std::string lower(std::string name) {
-  std::ranges::transform(name, name.begin(),
-                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  std::ranges::transform(name, name.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  });
   return name;
 }
 
 template <std::size_t N>
-nlohmann::ordered_json by_name(const std::uint64_t (&counts)[N], const char* (*name)(std::uint32_t)) {
+nlohmann::ordered_json by_name(const std::uint64_t (&counts)[N],
+                               const char* (*name)(std::uint32_t)) {
   auto json = nlohmann::ordered_json::object();
   for (std::uint32_t i = 0; i < N; ++i) {
     if (counts[i] != 0) {
@@ -99,7 +101,9 @@ nlohmann::ordered_json by_name(const std::uint64_t (&counts)[N], const char* (*n
 }
 
 std::string limit_text(const Counter& counter, std::uint64_t value) {
-  return value == UINT64_MAX ? "no limit" : counter.bytes ? size_text(value) : fmt::format("{}", value);
+  return value == UINT64_MAX ? "no limit"
+         : counter.bytes     ? size_text(value)
+                             : fmt::format("{}", value);
 }
 
 template <std::size_t N>

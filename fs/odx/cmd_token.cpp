@@ -111,11 +111,11 @@ int list(const Arguments& args, Streams& io) {
     return kDone;
   }
   print(io.out, "{:<32}  {:>6}  {:>10}  {:>10}  {:<19}  {}\n", "ID", "UID", "LENGTH", "DATA",
-             "MADE", "EXPIRES IN");
+        "MADE", "EXPIRES IN");
   for (const auto& info : *tokens) {
     print(io.out, "{}  {:>6}  {:>10}  {:>10}  {}  {}\n", hex(info.id), info.uid,
-               size_text(info.length), size_text(info.data_bytes), time_text(info.created_ns),
-               left_text(info.expires_ns));
+          size_text(info.length), size_text(info.data_bytes), time_text(info.created_ns),
+          left_text(info.expires_ns));
   }
   return kDone;
 }

@@ -121,11 +121,11 @@ std::optional<daemon::MountEntry> find_mount(std::string path) {
 }  // namespace
 
 int run_unmount(const Arguments& args, Streams& io) {
-  CommandLine line(
-      "unmount MOUNTPOINT",
-      "Unmounts an odxfs and waits until its daemon has written everything back, has\n"
-      "closed the store and is gone; unless the store has other mount points. A read-only mount has nothing to finish, and its\n"
-      "daemon is not waited for.");
+  CommandLine line("unmount MOUNTPOINT",
+                   "Unmounts an odxfs and waits until its daemon has written everything back, has\n"
+                   "closed the store and is gone; unless the store has other mount points. A "
+                   "read-only mount has nothing to finish, and its\n"
+                   "daemon is not waited for.");
   line.operands(1, 1);
   if (const auto code = line.parse(args, io)) {
     return *code;

@@ -75,8 +75,7 @@ int run_write(const Arguments& args, Streams& io) {
   if (line.given("json")) {
     print_json(io.out, path, done);
   } else if (line.given("verbose")) {
-    print(io.out, "{}: {} bytes written, {} of them by sharing\n", path, done.written,
-               done.shared);
+    print(io.out, "{}: {} bytes written, {} of them by sharing\n", path, done.written, done.shared);
   }
   if (done.error == 0 || (!wanted && done.written > 0 && used_up(done))) {
     return kDone;

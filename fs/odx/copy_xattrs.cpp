@@ -44,8 +44,8 @@ Result<void> copy_xattrs(int from, int to) {
   }
   for (const char* name = names->c_str(); name < names->c_str() + names->size();
        name += std::strlen(name) + 1) {
-    const auto value = read_whole(
-        [&](char* at, std::size_t size) { return ::fgetxattr(from, name, at, size); });
+    const auto value =
+        read_whole([&](char* at, std::size_t size) { return ::fgetxattr(from, name, at, size); });
     if ((!value || ::fsetxattr(to, name, value->data(), value->size(), 0) != 0) &&
         !cannot_be_had(errno)) {
       return fail(errno);

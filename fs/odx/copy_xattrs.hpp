@@ -5,7 +5,8 @@
 
 namespace odx::cli {
 
-// What the destination's filesystem or the caller's rights do not allow is left out, as `cp -a` does.
+// What the destination's filesystem or the caller's rights do not allow is left out, as `cp -a`
+// does.
 Result<void> copy_xattrs(int from, int to);
 
 }  // namespace odx::cli

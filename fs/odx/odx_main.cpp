@@ -35,8 +35,8 @@ void print_help(std::ostream& out) {
     print(out, "  {:<10} {}\n", command.name, command.about);
   }
   print(out,
-             "\nodx COMMAND --help tells more; odx --version prints the version.\n"
-             "Exit codes: 0 done, 1 failed, 2 wrong usage.\n");
+        "\nodx COMMAND --help tells more; odx --version prints the version.\n"
+        "Exit codes: 0 done, 1 failed, 2 wrong usage.\n");
 }
 
 int dispatch(const Arguments& args, Streams& io) {

@@ -43,9 +43,8 @@ bool used_up(const Redemption& redemption) {
 }
 
 void print_json(std::ostream& out, const std::string& file, const Redemption& redemption) {
-  nlohmann::ordered_json json{{"file", file},
-                              {"bytes_written", redemption.written},
-                              {"bytes_shared", redemption.shared}};
+  nlohmann::ordered_json json{
+      {"file", file}, {"bytes_written", redemption.written}, {"bytes_shared", redemption.shared}};
   add_outcome(json, redemption.error, redemption.result);
   // Names are whatever bytes their makers chose.
   out << json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';

@@ -28,7 +28,8 @@ void to_stderr(const std::string& program) {
 }
 
 void to_syslog(const std::string& program) {
-  spdlog::set_default_logger(spdlog::syslog_logger_mt(program + "-syslog", program, LOG_PID, LOG_DAEMON));
+  spdlog::set_default_logger(
+      spdlog::syslog_logger_mt(program + "-syslog", program, LOG_PID, LOG_DAEMON));
 }
 
 void write(Level level, fmt::string_view format, fmt::format_args arguments) {

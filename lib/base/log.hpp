@@ -1,7 +1,8 @@
 // The log of the daemon and the store: lines for the administrator, on stderr or in syslog. Any
 // thread may write at any time; where it goes is chosen once, before there are threads.
 //
-// Only log.cpp sees spdlog and instantiates its formatting: that costs seconds for every file that does.
+// Only log.cpp sees spdlog and instantiates its formatting: that costs seconds for every file that
+// does.
 #pragma once
 
 #include <fmt/core.h>

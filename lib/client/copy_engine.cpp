@@ -118,7 +118,8 @@ bool CopyEngine::same_store() {
     return true;
   }
   note(what);
-  NegativeCache::of_process().remember(source_stat_.st_dev, destination_stat_.st_dev, {what, 0, {}});
+  NegativeCache::of_process().remember(source_stat_.st_dev, destination_stat_.st_dev,
+                                       {what, 0, {}});
   return false;
 }
 

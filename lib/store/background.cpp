@@ -3,9 +3,8 @@
 // and those without any left are queued in turn. A transaction does a bounded number of steps, so
 // a crash in between loses nothing, and callers wait for the mutation lock only briefly.
 
-#include "base/log.hpp"
 #include "store/background.hpp"
-
+#include "base/log.hpp"
 
 #include <chrono>
 

@@ -121,8 +121,8 @@ Result<TxnSeq> Mutation::commit() {
   core_->nodes.publish(seq, changes);
   ODX_CHECK(ODX_TRY(core_->meta->commit(kv_->take_writes())) == seq);
   for (auto& [ino, inode] : inodes_) {
-    core_->inodes.publish(
-        ino, inode ? std::make_shared<const Inode>(std::move(*inode)) : nullptr, seq);
+    core_->inodes.publish(ino, inode ? std::make_shared<const Inode>(std::move(*inode)) : nullptr,
+                          seq);
   }
   core_->clean_mark = false;
   core_->snapshots.publish(seq);

@@ -171,7 +171,8 @@ Result<void> load_space(Core& core) {
   while (core.clean_mark && bitmaps.size() < core.space.segments()) {
     auto saved = ODX_TRY(core.meta->get(keys::bitmap(bitmaps.size())));
     if (!saved) {
-      break;  // a segment added after that unmount, by a mount that did not live to its first commit
+      break;  // a segment added after that unmount, by a mount that did not live to its first
+              // commit
     }
     bitmaps.push_back(*std::move(saved));
   }
@@ -251,9 +252,8 @@ Result<void> Store::start(OpenOptions& options) {
   core_.read_only = options.read_only;
   options.device.read_only = options.read_only;
   options.meta.read_only = options.read_only;
-  core_.device = options.test_device
-                     ? std::move(options.test_device)
-                     : ODX_TRY(open_segment_device(dir_ + "/data", options.device));
+  core_.device = options.test_device ? std::move(options.test_device)
+                                     : ODX_TRY(open_segment_device(dir_ + "/data", options.device));
   core_.meta = ODX_TRY(MetaStore::open(
       dir_, core_.super.uuid, options.meta, [this] { return core_.device->sync(); },
       [this](TxnSeq) { core_.settle_space(); }));

@@ -304,7 +304,8 @@ TEST_CASE_METHOD(InOdxfs, "read, write and zero --json tell what was done, also 
   CHECK(told["errno"] == EAGAIN);
   CHECK(told["status"] == "STATUS_FILE_LOCK_CONFLICT");
   CHECK(told["reason"] == "LOCKED");
-  CHECK(nlohmann::json::parse(run_odx({"read", "--json", "-o", token, from}).out)["errno"] == EAGAIN);
+  CHECK(nlohmann::json::parse(run_odx({"read", "--json", "-o", token, from}).out)["errno"] ==
+        EAGAIN);
 }
 
 TEST_CASE_METHOD(InOdxfs, "write: what is no token is refused before anything is touched") {

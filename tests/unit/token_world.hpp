@@ -76,9 +76,9 @@ class CountingMeta final : public MetaStore {
 
   struct Counts {
     std::uint64_t gets = 0;
-    std::uint64_t scanned = 0;      // pairs that scans answered with
-    std::set<std::string> nodes;    // keys of tree nodes read, written or erased
-    std::string lowest_expiry_scan; // first key that a scan of table `Y` asked for
+    std::uint64_t scanned = 0;       // pairs that scans answered with
+    std::set<std::string> nodes;     // keys of tree nodes read, written or erased
+    std::string lowest_expiry_scan;  // first key that a scan of table `Y` asked for
   };
   Counts take() { return std::exchange(counts_, {}); }
 

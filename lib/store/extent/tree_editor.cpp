@@ -330,8 +330,8 @@ Result<std::pair<TreeEditor::Part, TreeEditor::Part>> TreeEditor::cut_out(Part p
     } else if (gone_to - gone_from == entry.bytes) {
       ODX_TRY(give_up(part.level, entry));
     } else if (part.level > 0) {
-      auto [first, last] = ODX_TRY(
-          cut_out(ODX_TRY(take(entry.child())), gone_from - base, gone_to - base));
+      auto [first, last] =
+          ODX_TRY(cut_out(ODX_TRY(take(entry.child())), gone_from - base, gone_to - base));
       (base < from ? left_edge : right_edge) = std::move(first);
       if (!last.empty()) {
         right_edge = std::move(last);

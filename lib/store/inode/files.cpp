@@ -48,8 +48,7 @@ Result<void> overwrite(Mutation& mutation, Inode& inode, std::uint64_t at, Tree 
   TreeEditor& trees = mutation.trees();
   const std::uint64_t size = inode.tree.bytes();
   if (at > size) {
-    inode.tree =
-        ODX_TRY(trees.concat(std::move(inode.tree), TreeEditor::of_hole(at - size)));
+    inode.tree = ODX_TRY(trees.concat(std::move(inode.tree), TreeEditor::of_hole(at - size)));
   }
   const std::uint64_t end = at + middle.bytes();
   const std::uint64_t removed = std::min(end, std::max(size, at)) - at;
@@ -108,8 +107,8 @@ Result<Tree> rope_of(TreeEditor& trees, const std::vector<BlockRun>& runs, std::
   Tree rope;
   for (const BlockRun& run : runs) {
     const std::uint64_t here = std::min(run.count * kBlockBytes - skip, bytes);
-    rope = ODX_TRY(trees.concat(std::move(rope),
-                                TreeEditor::of_data(address_of(run.first) + skip, here)));
+    rope = ODX_TRY(
+        trees.concat(std::move(rope), TreeEditor::of_data(address_of(run.first) + skip, here)));
     bytes -= here;
     skip = 0;
   }
@@ -219,11 +218,11 @@ Result<InodePtr> Files::truncate(InodeNo ino, std::uint64_t bytes, WriteOptions 
   ODX_TRY(require_regular(inode));
   const std::uint64_t size = inode.tree.bytes();
   if (bytes < size) {
-    inode.tree = ODX_TRY(mutation.trees().splice(std::move(inode.tree), FileOffset(bytes),
-                                                 size - bytes, Tree{}));
-  } else if (bytes > size) {
     inode.tree = ODX_TRY(
-        mutation.trees().concat(std::move(inode.tree), TreeEditor::of_hole(bytes - size)));
+        mutation.trees().splice(std::move(inode.tree), FileOffset(bytes), size - bytes, Tree{}));
+  } else if (bytes > size) {
+    inode.tree =
+        ODX_TRY(mutation.trees().concat(std::move(inode.tree), TreeEditor::of_hole(bytes - size)));
   }
   note_change(inode, mutation.now_ns(), options);
   return finish(mutation, std::move(inode));
@@ -248,8 +247,8 @@ Result<InodePtr> Files::allocate(InodeNo ino, AllocateMode mode, bool keep_size,
   const std::uint64_t end = at.value() + bytes;
   const auto extend_to = [&](std::uint64_t to) -> Result<void> {
     if (to > inode.tree.bytes()) {
-      inode.tree = ODX_TRY(trees.concat(std::move(inode.tree),
-                                        TreeEditor::of_hole(to - inode.tree.bytes())));
+      inode.tree = ODX_TRY(
+          trees.concat(std::move(inode.tree), TreeEditor::of_hole(to - inode.tree.bytes())));
     }
     return {};
   };
@@ -267,8 +266,8 @@ Result<InodePtr> Files::allocate(InodeNo ino, AllocateMode mode, bool keep_size,
       }
       if (at.value() < inode.tree.bytes()) {
         const std::uint64_t here = std::min(bytes, inode.tree.bytes() - at.value());
-        inode.tree = ODX_TRY(
-            trees.splice(std::move(inode.tree), at, here, TreeEditor::of_hole(here)));
+        inode.tree =
+            ODX_TRY(trees.splice(std::move(inode.tree), at, here, TreeEditor::of_hole(here)));
       }
       break;
     case AllocateMode::kCollapse:
@@ -284,8 +283,7 @@ Result<InodePtr> Files::allocate(InodeNo ino, AllocateMode mode, bool keep_size,
       if (bytes > kMaxFileBytes - size) {
         return fail(EFBIG);
       }
-      inode.tree =
-          ODX_TRY(trees.splice(std::move(inode.tree), at, 0, TreeEditor::of_hole(bytes)));
+      inode.tree = ODX_TRY(trees.splice(std::move(inode.tree), at, 0, TreeEditor::of_hole(bytes)));
       break;
   }
   note_change(inode, mutation.now_ns(), options);

@@ -26,7 +26,7 @@ struct MetaOptions {
   std::uint64_t batch_bytes = 4ULL << 20;          // an open batch this big is flushed at once
   std::uint64_t memtable_bytes = 64ULL << 20;      // a memtable this big is checkpointed
   std::uint64_t map_bytes = 64ULL << 30;  // LMDB's address space to start with; grows by itself
-  bool read_only = false;  // replays into memory only; nothing on disk changes
+  bool read_only = false;                 // replays into memory only; nothing on disk changes
 };
 
 struct MetaStats {
