@@ -133,7 +133,7 @@ Result<TxnSeq> Mutation::commit() {
   core_->reclaim_pending.fetch_add(static_cast<std::uint64_t>(queued));
   lock_.unlock();
   if (queued > 0) {
-    core_->wake_reclaimer();
+    core_->background_bell.ring();
   }
   return seq;
 }

@@ -275,7 +275,6 @@ Result<void> Store::start(OpenOptions& options) {
   core_.reclaim_now = [this] { return reclaim(); };
   if (options.background) {
     background_ = std::make_unique<Background>(core_, tokens_);
-    core_.wake_reclaimer = [this] { background_->wake(); };
   }
   return {};
 }
@@ -283,7 +282,6 @@ Result<void> Store::start(OpenOptions& options) {
 Result<void> Store::reclaim() { return reclaim_queue(core_); }
 
 Result<void> Store::close() {
-  core_.wake_reclaimer = [] {};
   background_.reset();
   if (core_.read_only) {
     return {};

@@ -43,7 +43,8 @@ void MetaStoreImpl::run_flusher() {
     // Before sealing: a commit that comes after it starts the timer anew.
     flush_time_.reset();
     lock.unlock();
-    if (const auto flushed = flush(with_checkpoint, ticket); !flushed) {
+    const Result<void> flushed = catching([&] { return flush(with_checkpoint, ticket); });
+    if (!flushed) {
       enter_failed(flushed.error());
     }
     lock.lock();
@@ -90,9 +91,9 @@ Result<void> MetaStoreImpl::flush(bool with_checkpoint, std::uint64_t ticket) {
   CheckpointJob job{sealed->frozen, {journal_->next_lsn() - 1, journal_->next_position()}, ticket};
   if (sealed->journalled) {
     announce_durable(sealed->upto);
-    submit_checkpoint(std::move(job));
+    ODX_TRY(submit_checkpoint(std::move(job)));
   } else {
-    submit_checkpoint(std::move(job));
+    ODX_TRY(submit_checkpoint(std::move(job)));
     ODX_TRY(wait_checkpoint_slot());
     applied_.closed = false;
     announce_durable(sealed->upto);

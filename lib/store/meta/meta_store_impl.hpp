@@ -5,6 +5,8 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -91,10 +93,21 @@ class MetaStoreImpl final : public MetaStore {
 
   // checkpoint.cpp
   void run_checkpointer();
-  void submit_checkpoint(CheckpointJob job);
+  // Waits for the checkpoint before it, if that still runs.
+  Result<void> submit_checkpoint(CheckpointJob job);
   // Waits until no checkpoint runs. Fails if one has failed.
   Result<void> wait_checkpoint_slot();
   Result<void> write_checkpoint(const CheckpointJob& job);
+
+  // The answer of `work`; ENOMEM if it ran out of memory: the threads' loops end by no exception.
+  template <class Work>
+  static Result<void> catching(Work work) {
+    try {
+      return work();
+    } catch (const std::exception& error) {
+      return fail(ENOMEM, error.what());
+    }
+  }
 
   // Enters the failed state, unless it is already entered, and wakes everybody.
   void enter_failed(const Error& error);
