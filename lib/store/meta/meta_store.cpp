@@ -201,24 +201,30 @@ Result<std::vector<KeyValue>> MetaStoreImpl::scan(std::string_view from, std::st
   return out;
 }
 
-Result<MetaStoreImpl::Deletions> MetaStoreImpl::look_below(
+MetaStoreImpl::Deletions MetaStoreImpl::look_below(
     const std::vector<std::pair<std::string, SharedValue>>& changes) const {
+  const auto deletions = std::count_if(changes.begin(), changes.end(),
+                                       [](const auto& change) { return change.second == nullptr; });
   Deletions found;
-  if (std::all_of(changes.begin(), changes.end(), [](const auto& c) { return c.second != nullptr; })) {
-    return found;
-  }
+  found.nothing_below.reserve(static_cast<std::size_t>(deletions));
   std::shared_lock lock(state_lock_);
   found.layers = layers_changed_;
   const std::shared_ptr<const Memtable> frozen = frozen_;
-  const LmdbBase::Snapshot base = ODX_TRY(base_->snapshot());
+  const Result<LmdbBase::Snapshot> base =
+      deletions == 0 ? fail(ENOENT) : Result<LmdbBase::Snapshot>(base_->snapshot());
   lock.unlock();
   for (const auto& [key, value] : changes) {
-    if (value == nullptr) {
-      const Memtable::Entry* in_frozen = frozen != nullptr ? frozen->find(key) : nullptr;
-      const bool there = in_frozen != nullptr ? in_frozen->value != nullptr
-                                              : ODX_TRY(base.get(key)).has_value();
-      found.nothing_below.push_back(!there);
+    if (value != nullptr) {
+      continue;
     }
+    const Memtable::Entry* in_frozen = frozen != nullptr ? frozen->find(key) : nullptr;
+    if (in_frozen != nullptr) {
+      found.nothing_below.push_back(in_frozen->value == nullptr);
+      continue;
+    }
+    // A value that cannot be read is there, too.
+    const auto in_base = base ? base->get(key) : Result<std::optional<std::string>>(fail(EIO));
+    found.nothing_below.push_back(in_base && !*in_base);
   }
   return found;
 }
@@ -239,7 +245,7 @@ Result<TxnSeq> MetaStoreImpl::commit(WriteSet writes) {
     changes.emplace_back(std::move(node.key()), std::move(value));
   }
 
-  const Deletions deletions = ODX_TRY(look_below(changes));
+  const Deletions deletions = look_below(changes);
 
   std::uint64_t seq = 0;
   bool first = false;  // of its batch

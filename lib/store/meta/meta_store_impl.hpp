@@ -72,12 +72,13 @@ class MetaStoreImpl final : public MetaStore {
   };
 
   // Keys whose deletion leaves nothing behind: no layer below the memtable has them. True as long
-  // as layers_changed_ stays what it was.
+  // as layers_changed_ stays what it was. What cannot be read counts as there: a commit does not
+  // depend on the old value of what it deletes.
   struct Deletions {
     std::uint64_t layers = 0;
     std::vector<bool> nothing_below;  // one for each change that is a deletion, in order
   };
-  [[nodiscard]] Result<Deletions> look_below(
+  [[nodiscard]] Deletions look_below(
       const std::vector<std::pair<std::string, SharedValue>>& changes) const;
 
   // flusher.cpp
