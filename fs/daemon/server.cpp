@@ -176,6 +176,9 @@ void Server::unmount() {
       log::warn("{}", detached.error().message());
     }
   }
+  // Who holds files of a mount that was detached, or that lives on in another mount namespace, has
+  // written to it like anybody else. If nobody does, the connection is gone, and this does nothing.
+  fs_->coherence.write_back_all();
 }
 
 // The kernel ended the connection: after an unmount, or because somebody aborted it, which leaves
