@@ -117,9 +117,11 @@ def many_extents(mount, meter, count):
     os.close(source)
     os.close(target)
     os.close(copy)
+    folder = os.open(mount.path, os.O_RDONLY)
+    odx_abi.drop_token(folder, token.token)
+    os.close(folder)
     os.unlink(mount.path + "/extents")
     os.unlink(mount.path + "/copy")
-    odx_abi.drop_token(os.open(mount.path, os.O_RDONLY), token.token)
     wait_for(lambda: mount.statistics()["reclaim_pending"] == 0, "the extents' end", 600)
     meter.judge(f"{count} extents given up")
 
