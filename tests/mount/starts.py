@@ -77,7 +77,7 @@ def without_streams(case):
         store = case.store()
         daemon = Daemon(case, store, shell=shell).started()
         streams = [os.readlink(f"/proc/{daemon.pid}/fd/{number}") for number in range(3)]
-        expect(all(name.startswith(("pipe:", "/dev/null")) for name in streams),
+        expect(all(name.startswith(("/memfd:odxfs-watchdog", "/dev/null")) for name in streams),
                f"{shell}: the daemon's streams are {streams}")
         Daemon(case, store).refused("in use", str(daemon.pid))
         with open(store + "/LOCK", "rb") as lock, expect_errno(11, f"{shell}: the lock"):
