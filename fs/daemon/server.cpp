@@ -119,6 +119,10 @@ Result<void> Server::serve_at(const std::string& mount_point, bool read_only) {
     return transport_->start();
   });
   if (!started) {
+    // The threads first: if it is threads that are short, fusermount3 cannot be started either.
+    fs_->controllers.stop();
+    fs_->seekers.stop();
+    transport_.reset();
     (void)unmount_filesystem(mount_point, UnmountMode::kDetach);
     return started;
   }

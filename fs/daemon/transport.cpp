@@ -129,7 +129,10 @@ Result<void> Transport::start() {
   {
     const std::lock_guard lock(mutex_);
     for (unsigned i = 0; i < initial_workers(); ++i) {
-      ODX_TRY(add_worker());
+      if (Result<void> added = add_worker(); !added) {
+        stopping_ = true;  // before any of them serves
+        return added;
+      }
     }
   }
   std::unique_lock lock(mutex_);

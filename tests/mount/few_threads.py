@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 
-from harness import case_main, environment, expect, expect_equal, is_mounted, run, say, wait_for
+from harness import Failure, case_main, environment, expect, expect_equal, is_mounted, run, say, wait_for
 from ordinary_user import become_user, loud
 
 MY_USER = pwd.getpwnam("uucp").pw_uid  # of base-passwd: fusermount3 wants a name; used by nobody
@@ -55,8 +55,13 @@ def body(case):
                                                                   (limit, limit)))
         wait_for(lambda: daemon.poll() is not None or is_mounted(point), "an end or a mount", 120)
         if answers(point):
-            with open(point + "/file", "wb") as file:
-                file.write(b"served")
+            try:
+                with open(point + "/file", "wb") as file:
+                    file.write(b"served")
+            except OSError as error:
+                with open(log, "rb") as file:
+                    raise Failure(f"limit {limit}: {error}: {file.read()!r}, "
+                                  f"{daemon.wait(timeout=120)}") from error
             run([case.odx, "unmount", point])
             expect_equal(daemon.wait(timeout=120), 0, "the daemon's exit status")
             break
