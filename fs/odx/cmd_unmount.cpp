@@ -6,18 +6,22 @@
 // is no moment at which the daemon could go and something else be taken for it. The end of the
 // process is what is waited for; the lock alone counts too, because the pid means nothing if the
 // daemon lives in another pid namespace. The daemon of a read-only mount holds a shared lock, and
-// there is no pid; others may hold one as well, so that it is waited for only while no other mount
-// of the store is in sight.
+// only the kernel's list of locks tells its pid; others may hold one as well, so that it is waited
+// for only while no other mount of the store is in sight.
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <poll.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <fstream>
 #include <optional>
+#include <sstream>
 #include <string>
 
 #include "../daemon/mount.hpp"
@@ -48,7 +52,7 @@ class RunningDaemon {
     }
     if (::flock(daemon.lock_.get(), LOCK_SH | LOCK_NB) == 0) {  // readers: the pid is an old one
       ::flock(daemon.lock_.get(), LOCK_UN);
-      daemon.process_.reset();
+      daemon.process_ = open_process(only_reader(daemon.lock_));
     }
     return daemon;
   }
@@ -86,8 +90,43 @@ class RunningDaemon {
       line.pop_back();
     }
     if (const auto pid = parse_number(line)) {
-      process_.reset(static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(*pid), 0)));
+      process_ = open_process(static_cast<pid_t>(*pid));
     }
+  }
+
+  // Invalid if there is no such process, or it cannot be seen from here.
+  static Fd open_process(pid_t pid) {
+    return pid > 0 ? Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))) : Fd();
+  }
+
+  // The one process that holds a shared lock on the file, as far as the kernel tells; else 0.
+  static pid_t only_reader(const Fd& lock) {
+    struct stat place {};
+    if (::fstat(lock.get(), &place) != 0) {
+      return 0;
+    }
+    const std::string file =
+        fmt::format("{:02x}:{:02x}:{}", major(place.st_dev), minor(place.st_dev), place.st_ino);
+    // "1: FLOCK  ADVISORY  READ 123 fd:00:456 0 EOF"
+    std::ifstream locks("/proc/locks");
+    pid_t found = 0;
+    for (std::string line; std::getline(locks, line);) {
+      std::istringstream words(line);
+      std::string number;
+      std::string kind;
+      std::string how;
+      std::string access;
+      std::string where;
+      pid_t pid = 0;
+      if (words >> number >> kind >> how >> access >> pid >> where && kind == "FLOCK" &&
+          where == file) {
+        if (found != 0) {
+          return 0;
+        }
+        found = pid;
+      }
+    }
+    return found;
   }
 
   [[nodiscard]] bool closed_store() const {

@@ -244,6 +244,21 @@ def open_without_access(case):
     case.check(store)
 
 
+def read_only(case):
+    """odx unmount waits for the daemon of a read-only mount, but not for that of another one."""
+    store = case.store()
+    Daemon(case, store).started().unmount()
+    for _ in range(2 if case.quick else 5):
+        case.mount(store, "ro").unmount()  # which looks whether the daemon is gone
+    one, other = case.mount(store, "ro"), case.mount(store, "ro")
+    told = run([case.odx, "unmount", one.path]).stdout.decode()
+    expect("still mounted on " + other.path in told, f"odx unmount said {told!r}")
+    expect_equal(one.process.wait(timeout=120), 0, "the daemon's exit status")
+    case.mounts.remove(one)
+    other.unmount()
+    case.check(store)
+
+
 LEASE_BREAK_TIME = "/proc/sys/fs/lease-break-time"
 
 
@@ -277,7 +292,7 @@ def body(case):
         print("NOT TESTED ON THIS MACHINE: mounting for others, and in namespaces, needs root")
         sys.exit(77)
     for part in (without_streams, told_to_end_out_of_sight, joins, planted_links,
-                 open_without_access, leased):
+                 open_without_access, leased, read_only):
         part(case)
         say(part.__name__)
 
