@@ -76,9 +76,6 @@ Result<RingFile> RingFile::open(const std::string& path, bool read_only) {
   if (::fstat(fd.get(), &status) != 0) {
     return fail(errno, "cannot stat " + path);
   }
-  if (!S_ISREG(status.st_mode)) {
-    return fail(EINVAL, path + " is not a journal");
-  }
   return RingFile(std::move(fd), static_cast<std::uint64_t>(status.st_size), direct);
 }
 
