@@ -62,7 +62,7 @@ Result<void> RingFile::create(const std::string& path, std::uint64_t bytes) {
 }
 
 Result<RingFile> RingFile::open(const std::string& path, bool read_only) {
-  const int flags = (read_only ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+  const int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
   bool direct = true;
   Fd fd(::open(path.c_str(), flags | O_DIRECT));
   if ((!fd.valid() && errno == EINVAL) || (fd.valid() && !can_read(fd.get()) && errno == EINVAL)) {

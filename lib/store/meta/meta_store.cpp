@@ -28,6 +28,7 @@
 #include "store/meta/meta_store.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <shared_mutex>
@@ -204,7 +205,8 @@ Result<std::vector<KeyValue>> MetaStoreImpl::scan(std::string_view from, std::st
 Result<MetaStoreImpl::Deletions> MetaStoreImpl::look_below(
     const std::vector<std::pair<std::string, SharedValue>>& changes) const {
   Deletions found;
-  if (std::all_of(changes.begin(), changes.end(), [](const auto& c) { return c.second != nullptr; })) {
+  if (std::all_of(changes.begin(), changes.end(),
+                  [](const auto& c) { return c.second != nullptr; })) {
     return found;
   }
   std::shared_lock lock(state_lock_);
@@ -215,8 +217,8 @@ Result<MetaStoreImpl::Deletions> MetaStoreImpl::look_below(
   for (const auto& [key, value] : changes) {
     if (value == nullptr) {
       const Memtable::Entry* in_frozen = frozen != nullptr ? frozen->find(key) : nullptr;
-      const bool there = in_frozen != nullptr ? in_frozen->value != nullptr
-                                              : ODX_TRY(base.get(key)).has_value();
+      const bool there =
+          in_frozen != nullptr ? in_frozen->value != nullptr : ODX_TRY(base.get(key)).has_value();
       found.nothing_below.push_back(!there);
     }
   }
@@ -419,6 +421,10 @@ Result<std::unique_ptr<MetaStore>> MetaStore::open(const std::string& store_dir,
                                                    std::function<Result<void>()> sync_data,
                                                    std::function<void(TxnSeq)> on_durable) {
   auto base = ODX_TRY(LmdbBase::open(meta_path(store_dir), options.map_bytes, options.read_only));
+  struct stat status {};
+  if (::lstat(journal_path(store_dir).c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
+    return fail(EINVAL, journal_path(store_dir) + " is not part of a store");
+  }
   auto journal = ODX_TRY(Journal::open(journal_path(store_dir), uuid, options.read_only));
   auto store = std::make_unique<MetaStoreImpl>(std::move(base), std::move(journal), options,
                                                std::move(sync_data), std::move(on_durable));
