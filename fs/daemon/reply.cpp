@@ -3,6 +3,7 @@
 #include <sys/uio.h>
 
 #include <new>
+#include <system_error>
 
 #include "base/log.hpp"
 
@@ -28,6 +29,9 @@ int errno_of(const Error& error, std::string_view operation, InodeNo ino) {
 Error error_of(const std::exception& exception) {
   if (dynamic_cast<const std::bad_alloc*>(&exception) != nullptr) {
     return Error(ENOMEM);
+  }
+  if (const auto* error = dynamic_cast<const std::system_error*>(&exception)) {
+    return Error(error->code().value(), "cannot start a thread");  // what else throws these
   }
   return Error(EIO, exception.what());
 }

@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 #include <sodium.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include <algorithm>
@@ -89,21 +90,32 @@ Result<void> format_in(const std::string& dir, const FormatOptions& options) {
   return write_superblock(dir, super);
 }
 
+constexpr int kMaxLockBytes = 32;  // it holds a number and a new line
+
 // Whose lock it is, for people.
 std::string holder_of(int lock_fd) {
-  char text[32] = {};
+  char text[kMaxLockBytes] = {};
   const ssize_t got = ::pread(lock_fd, text, sizeof text - 1, 0);
   return got > 0 ? std::string(text, std::strcspn(text, "\n")) : "?";
 }
 
 Result<Fd> lock_store(const std::string& dir, bool read_only) {
   const std::string path = dir + "/LOCK";
-  Fd lock(::open(path.c_str(), (read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC, 0600));
+  // Who may write in the directory could have put a link there, or a pipe.
+  const int flags = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+  Fd lock(::open(path.c_str(), flags | (read_only ? O_RDONLY : O_RDWR | O_CREAT), 0600));
   if (!lock.valid()) {
     if (read_only && errno == ENOENT) {
       return lock;  // formatted and never opened since
     }
     return fail(errno, path);
+  }
+  struct stat status {};
+  if (::fstat(lock.get(), &status) != 0) {
+    return fail(errno, path);
+  }
+  if (!S_ISREG(status.st_mode) || status.st_nlink > 1 || status.st_size > kMaxLockBytes) {
+    return fail(EINVAL, path + " is not the lock file of a store");
   }
   if (::flock(lock.get(), (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
     return fail(EBUSY, fmt::format("{} is in use by process {}", dir, holder_of(lock.get())));

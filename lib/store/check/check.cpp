@@ -130,7 +130,7 @@ Result<void> check_tables(const CheckSubject& subject, Findings& findings) {
 // Fails if a daemon has the store. The lock is as good as it gets for a reader: a store that was
 // never opened has no lock file yet.
 Result<Fd> lock_shared(const std::string& dir) {
-  Fd lock(::open((dir + "/LOCK").c_str(), O_RDONLY | O_CLOEXEC));
+  Fd lock(::open((dir + "/LOCK").c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (!lock.valid()) {
     return errno == ENOENT ? Result<Fd>(std::move(lock)) : fail(errno, dir + "/LOCK");
   }

@@ -155,10 +155,18 @@ Result<void> LmdbBase::format(const std::string& directory) {
 
 Result<std::unique_ptr<LmdbBase>> LmdbBase::open(const std::string& directory,
                                                  std::uint64_t map_bytes, bool read_only) {
-  // Opening would otherwise create what is missing.
+  // Opening would otherwise create what is missing, and follow links.
   struct stat status {};
-  if (::stat((directory + "/data.mdb").c_str(), &status) != 0) {
+  if (::lstat(directory.c_str(), &status) != 0 ||
+      ::lstat((directory + "/data.mdb").c_str(), &status) != 0) {
     return fail(errno, "no metadata base in " + directory);
+  }
+  const auto is_another = [&](const std::string& path, mode_t type) {
+    return ::lstat(path.c_str(), &status) == 0 && (status.st_mode & S_IFMT) != type;
+  };
+  if (is_another(directory, S_IFDIR) || is_another(directory + "/data.mdb", S_IFREG) ||
+      is_another(directory + "/lock.mdb", S_IFREG)) {
+    return fail(EINVAL, directory + " holds something that is not part of a store");
   }
   // Without its lock file nothing in the directory is written to.
   const unsigned flags = read_only ? MDB_RDONLY | MDB_NOLOCK : 0U;

@@ -28,6 +28,7 @@
 #include "store/meta/meta_store.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <shared_mutex>
@@ -425,6 +426,10 @@ Result<std::unique_ptr<MetaStore>> MetaStore::open(const std::string& store_dir,
                                                    std::function<Result<void>()> sync_data,
                                                    std::function<void(TxnSeq)> on_durable) {
   auto base = ODX_TRY(LmdbBase::open(meta_path(store_dir), options.map_bytes, options.read_only));
+  struct stat status {};
+  if (::lstat(journal_path(store_dir).c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
+    return fail(EINVAL, journal_path(store_dir) + " is not part of a store");
+  }
   auto journal = ODX_TRY(Journal::open(journal_path(store_dir), uuid, options.read_only));
   auto store = std::make_unique<MetaStoreImpl>(std::move(base), std::move(journal), options,
                                                std::move(sync_data), std::move(on_durable));
