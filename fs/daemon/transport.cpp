@@ -162,15 +162,20 @@ void Transport::add_worker() {
     return;
   }
   Worker& worker = workers_.emplace_back();
-  worker.incoming = AlignedBuffer(kBlockBytes + abi::kMaxPayloadBytes);
-  worker.scratch = AlignedBuffer(abi::kMaxPayloadBytes);
-  worker.own_device = Fd(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
-  auto main_device = static_cast<std::uint32_t>(device_);
-  if (worker.own_device.valid() &&
-      ::ioctl(worker.own_device.get(), FUSE_DEV_IOC_CLONE, &main_device) != 0) {
-    worker.own_device.reset();
+  try {
+    worker.incoming = AlignedBuffer(kBlockBytes + abi::kMaxPayloadBytes);
+    worker.scratch = AlignedBuffer(abi::kMaxPayloadBytes);
+    worker.own_device = Fd(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+    auto main_device = static_cast<std::uint32_t>(device_);
+    if (worker.own_device.valid() &&
+        ::ioctl(worker.own_device.get(), FUSE_DEV_IOC_CLONE, &main_device) != 0) {
+      worker.own_device.reset();
+    }
+    worker.thread = std::thread([this, &worker] { run(worker); });
+  } catch (const std::exception&) {
+    workers_.pop_back();  // no memory, or no more threads
+    throw;
   }
-  worker.thread = std::thread([this, &worker] { run(worker); });
 }
 
 void Transport::run(Worker& worker) {
@@ -212,8 +217,12 @@ bool Transport::receive(Worker& worker, int device) {
   }
   fs_.requests.fetch_add(1, std::memory_order_relaxed);
   if (was_last_idle && may_wait_for_disk(header->opcode)) {
-    const std::lock_guard lock(mutex_);
-    add_worker();
+    try {
+      const std::lock_guard lock(mutex_);
+      add_worker();
+    } catch (const std::exception&) {
+      // Those that there are go on.
+    }
   }
   dispatch(message, worker);
   return true;
