@@ -166,20 +166,20 @@ Result<void> Transport::add_worker() {
     return {};
   }
   Worker& worker = workers_.emplace_back();
-  worker.incoming = AlignedBuffer(kBlockBytes + abi::kMaxPayloadBytes);
-  worker.scratch = AlignedBuffer(abi::kMaxPayloadBytes);
-  worker.own_device = Fd(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
-  auto main_device = static_cast<std::uint32_t>(device_);
-  if (worker.own_device.valid() &&
-      ::ioctl(worker.own_device.get(), FUSE_DEV_IOC_CLONE, &main_device) != 0) {
-    worker.own_device.reset();
-  }
   const Result<void> started = guarded([&]() -> Result<void> {
+    worker.incoming = AlignedBuffer(kBlockBytes + abi::kMaxPayloadBytes);
+    worker.scratch = AlignedBuffer(abi::kMaxPayloadBytes);
+    worker.own_device = Fd(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+    auto main_device = static_cast<std::uint32_t>(device_);
+    if (worker.own_device.valid() &&
+        ::ioctl(worker.own_device.get(), FUSE_DEV_IOC_CLONE, &main_device) != 0) {
+      worker.own_device.reset();
+    }
     worker.thread = std::thread([this, &worker] { run(worker); });
     return {};
   });
   if (!started) {
-    workers_.pop_back();
+    workers_.pop_back();  // no memory, or no more threads
   }
   return started;
 }

@@ -112,7 +112,8 @@ struct LmdbBase::ReadSlot {
   OwnedCursor cursor;  // null until first needed
 };
 
-LmdbBase::LmdbBase(Env env) : env_(std::move(env)) {}
+LmdbBase::LmdbBase(Env env, std::string directory)
+    : directory_(std::move(directory)), env_(std::move(env)) {}
 
 LmdbBase::~LmdbBase() = default;
 
@@ -142,7 +143,7 @@ Result<void> LmdbBase::format(const std::string& directory) {
     return fail(errno, "cannot create " + directory);
   }
   {
-    LmdbBase base(ODX_TRY(open_env(directory, kFormatMapBytes, 0)));
+    LmdbBase base(ODX_TRY(open_env(directory, kFormatMapBytes, 0)), directory);
     ODX_TRY(base.open_database(false));
     ODX_TRY(base.apply(Memtable(), AppliedRecord{Lsn(0), {}, true}));
   }
@@ -170,7 +171,8 @@ Result<std::unique_ptr<LmdbBase>> LmdbBase::open(const std::string& directory,
   }
   // Without its lock file nothing in the directory is written to.
   const unsigned flags = read_only ? MDB_RDONLY | MDB_NOLOCK : 0U;
-  std::unique_ptr<LmdbBase> base(new LmdbBase(ODX_TRY(open_env(directory, map_bytes, flags))));
+  std::unique_ptr<LmdbBase> base(
+      new LmdbBase(ODX_TRY(open_env(directory, map_bytes, flags)), directory));
   ODX_TRY(base->cover_all_pages(read_only));
   ODX_TRY(base->open_database(read_only));
   if (int dead = 0; !read_only) {
@@ -222,6 +224,9 @@ Result<LmdbBase::Snapshot> LmdbBase::snapshot() const {
   {
     std::unique_lock lock(mutex_);
     slot_freed_.wait(lock, [this] { return !growing_ && in_use_ < kMaxSlots; });
+    if (unreadable_) {
+      return std::unexpected(*unreadable_);
+    }
     ++in_use_;
     if (!idle_.empty()) {
       slot = std::move(idle_.back());
@@ -360,10 +365,53 @@ Result<bool> LmdbBase::try_apply(const Memtable& changes, const AppliedRecord& r
 }
 
 Result<void> LmdbBase::apply(const Memtable& changes, const AppliedRecord& record) {
-  while (!ODX_TRY(try_apply(changes, record))) {
+  if (unreadable_) {
+    return std::unexpected(*unreadable_);
+  }
+  for (;;) {
+    const Result<bool> applied = try_apply(changes, record);
+    if (!applied) {
+      recover_from_panic();
+      return std::unexpected(applied.error());
+    }
+    if (*applied) {
+      return cover_all_pages(false);
+    }
     ODX_TRY(grow());
   }
-  return cover_all_pages(false);
+}
+
+// A store that has failed is still read. What LMDB's file holds is the state before or after the
+// transaction that failed, as at any opening; both are right below a memtable that has it all.
+void LmdbBase::recover_from_panic() {
+  MDB_txn* probe = nullptr;
+  const int code = ::mdb_txn_begin(env_.get(), nullptr, MDB_RDONLY, &probe);
+  if (code == 0) {
+    ::mdb_txn_abort(probe);
+    return;
+  }
+  if (code != MDB_PANIC) {
+    return;
+  }
+  MDB_envinfo info{};
+  ::mdb_env_info(env_.get(), &info);
+  std::unique_lock lock(mutex_);
+  growing_ = true;
+  slot_freed_.wait(lock, [this] { return in_use_ == 0; });
+  idle_.clear();
+  env_.reset();  // LMDB bears one environment at a time
+  Result<Env> opened = open_env(directory_, info.me_mapsize, 0);
+  Result<void> usable = opened ? Result<void>() : std::unexpected(opened.error());
+  if (opened) {
+    env_ = *std::move(opened);
+    usable = open_database(false);
+  }
+  if (!usable) {
+    unreadable_ = usable.error();
+  }
+  growing_ = false;
+  lock.unlock();
+  slot_freed_.notify_all();
 }
 
 Result<void> LmdbBase::grow() {
