@@ -5,7 +5,8 @@
 // - frees data: what nobody refers to gets a name below lost+found, a reference count is lowered and
 //   a bit of a bitmap cleared only if every record was readable that could hold a reference;
 // - makes up content: an inode, a tree node, an attribute, a token or a checksum that cannot be read
-//   stays, and whoever uses it gets EIO, as before. Blocks of a segment that was lost come back as
+//   stays, and whoever uses it gets EIO, as before (but for a token, which nobody can use any more: it
+//   goes, and what only it referred to is found, not freed). Blocks of a segment that was lost come back as
 //   zeros, which no checksum agrees with;
 // - touches records of tables that it does not know, a base that LMDB cannot have written, or a
 //   store with features that this build does not know.
@@ -164,10 +165,6 @@ class Repair {
   Result<void> lengthen(const check::Segments::Wanted& wanted) {
     const Fd file(
         ::open(wanted.path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-    // Room on the host is as good to have as for a new segment, but no condition.
-    if (file.valid()) {
-      (void)::posix_fallocate(file.get(), 0, static_cast<off_t>(wanted.bytes));
-    }
     if (!file.valid() || ::ftruncate(file.get(), static_cast<off_t>(wanted.bytes)) != 0 ||
         ::fsync(file.get()) != 0) {
       return fail(errno, wanted.path);
