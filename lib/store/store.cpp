@@ -19,6 +19,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "base/log.hpp"
 #include "store/background.hpp"
 #include "store/meta/keys.hpp"
 #include "store/mutation.hpp"
@@ -272,14 +273,14 @@ Result<void> Store::start(OpenOptions& options) {
   if (!core_.meta->health()) {
     core_.read_only = true;  // damage inside the journal: look, but do not touch
   }
-  ODX_TRY(load_space(core_));
-  ODX_TRY(tokens_.load());
-  std::uint64_t queued = 0;
-  ODX_TRY(for_each(*core_.meta, keys::kReclaim, [&](const KeyValue&) -> Result<void> {
-    ++queued;
-    return {};
-  }));
-  core_.reclaim_pending.store(queued);
+  // Where a record cannot be read that may hold blocks, nobody knows which blocks are free.
+  if (const auto loaded = load_state(); !loaded) {
+    if (!loaded.error().is_corruption()) {
+      return loaded;
+    }
+    log::error("{} is read-only: {}", dir_, loaded.error().message());
+    core_.read_only = true;
+  }
   if (core_.read_only) {
     return {};
   }
@@ -288,6 +289,18 @@ Result<void> Store::start(OpenOptions& options) {
   if (options.background) {
     background_ = std::make_unique<Background>(core_, tokens_);
   }
+  return {};
+}
+
+Result<void> Store::load_state() {
+  ODX_TRY(load_space(core_));
+  ODX_TRY(tokens_.load());
+  std::uint64_t queued = 0;
+  ODX_TRY(for_each(*core_.meta, keys::kReclaim, [&](const KeyValue&) -> Result<void> {
+    ++queued;
+    return {};
+  }));
+  core_.reclaim_pending.store(queued);
   return {};
 }
 

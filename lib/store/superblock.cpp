@@ -177,6 +177,16 @@ Result<Superblock> read_superblock(const std::string& store_dir) {
   return best;
 }
 
+Result<SuperblockCopies> read_superblock_copies(const std::string& store_dir) {
+  SuperblockCopies copies;
+  for (std::uint64_t i = 0; i < 2; ++i) {
+    if (const std::optional<std::string> image = ODX_TRY(read_image(path_of(store_dir, i)))) {
+      copies.copy[i] = decode(*image);
+    }
+  }
+  return copies;
+}
+
 Result<void> write_superblock(const std::string& store_dir, const Superblock& super) {
   ODX_TRY(validate(super));
   const std::string image = encode(super);

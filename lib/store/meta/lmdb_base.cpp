@@ -21,6 +21,7 @@
 
 #include "base/codec.hpp"
 #include "base/fd.hpp"
+#include "store/meta/base_verify.hpp"
 #include "store/meta/sealed_value.hpp"
 
 namespace odx {
@@ -169,6 +170,8 @@ Result<std::unique_ptr<LmdbBase>> LmdbBase::open(const std::string& directory,
       is_another(directory + "/lock.mdb", S_IFREG)) {
     return fail(EINVAL, directory + " holds something that is not part of a store");
   }
+  // Before LMDB sees it.
+  ODX_TRY(verify_base(directory));
   // Without its lock file nothing in the directory is written to.
   const unsigned flags = read_only ? MDB_RDONLY | MDB_NOLOCK : 0U;
   std::unique_ptr<LmdbBase> base(
@@ -184,9 +187,8 @@ Result<std::unique_ptr<LmdbBase>> LmdbBase::open(const std::string& directory,
 
 // Reading the map behind the end of the file kills the process. The file may rightly be a little
 // shorter than its meta page says, as LMDB does not write pages that it allocates and frees again
-// in one transaction, so one that was cut short cannot be told from a good one by its length.
-// Making it longer is always right: pages that are really missing become zeros, which reading
-// reports.
+// in one transaction; that none of its pages in use is missing was verified before. A reader never
+// looks at the others; a writer may take them into use.
 Result<void> LmdbBase::cover_all_pages(bool read_only) const {
   MDB_envinfo info{};
   MDB_stat stat{};
@@ -199,11 +201,8 @@ Result<void> LmdbBase::cover_all_pages(bool read_only) const {
     return fail(errno, "cannot stat the metadata base");
   }
   const off_t wanted = static_cast<off_t>((info.me_last_pgno + 1) * stat.ms_psize);
-  if (status.st_size >= wanted) {
+  if (status.st_size >= wanted || read_only) {
     return {};
-  }
-  if (read_only) {
-    return corrupt("the metadata base is shorter than its pages, and may not be changed");
   }
   if (::ftruncate(fd, wanted) != 0) {
     return fail(errno, "cannot extend the metadata base");

@@ -123,7 +123,13 @@ Result<void> MetaStoreImpl::start() {
                                          }));
   memtable_bytes_ = memtable_->bytes();
   read_only_ = options_.read_only;
-  if (replay_end_ == JournalEnd::kDamaged) {
+  if (replay_end_ == JournalEnd::kDamaged && options_.drop_damaged_tail && !read_only_) {
+    ODX_TRY(journal_->give_up_tail());
+    applied_ = {journal_->next_lsn() - 1, journal_->next_position(), true};
+    ODX_TRY(base_->apply(*memtable_, applied_));
+    memtable_ = std::make_shared<Memtable>();
+    memtable_bytes_ = 0;
+  } else if (replay_end_ == JournalEnd::kDamaged) {
     read_only_ = true;
     failure_.emplace(EROFS, "the journal is damaged: batch " +
                                 std::to_string(journal_->next_lsn().value()) +
