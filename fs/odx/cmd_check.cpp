@@ -1,4 +1,4 @@
-// odx check: recounts everything in a store that is not mounted.
+// odx check: recounts everything in a store, by itself or (if it is mounted) by its daemon.
 #include <fmt/core.h>
 
 #include <nlohmann/json.hpp>
@@ -6,6 +6,7 @@
 
 #include "base/print.hpp"
 #include "command.hpp"
+#include "online_check.hpp"
 #include "progress.hpp"
 #include "store/check/check.hpp"
 #include "text.hpp"
@@ -15,7 +16,13 @@ namespace odx::cli {
 namespace {
 
 // As of fsck(8), which callers of a check know.
-enum CheckExitCode : int { kClean = 0, kProblemsLeft = 4, kNotChecked = 8, kCheckUsage = 16 };
+enum CheckExitCode : int {
+  kClean = 0,
+  kProblemsLeft = 4,
+  kNotChecked = 8,
+  kCheckUsage = 16,
+  kCancelled = 32
+};
 
 struct Count {
   const char* key;
@@ -72,12 +79,16 @@ void print_text(std::ostream& out, const std::string& store, const CheckReport& 
 }  // namespace
 
 int run_check(const Arguments& args, Streams& io) {
-  CommandLine line("check [--data] [--json] STORE",
-                   "Recounts everything that a store counts and names each difference. The store\n"
-                   "must not be mounted; nothing is changed.\n"
-                   "Exit codes: 0 clean, 4 problems found, 8 not checked, 16 wrong usage.");
+  CommandLine line(
+      "check [--data] [--json] [--cancel] STORE | MOUNTPOINT",
+      "Recounts everything that a store counts and names each difference; nothing is\n"
+      "changed. A store that is mounted is checked by its mount point, as it is at one\n"
+      "moment, while it is used.\n"
+      "Exit codes: 0 clean, 4 problems found, 8 not checked, 16 wrong usage,\n"
+      "32 cancelled.");
   line.add()("data", "also read every block in use and compare it with its checksum");
   line.add()("json", "print one JSON object");
+  line.add()("cancel", "of a mount: end the check that runs, if there is one, and make this one");
   line.operands(1, 1);
   if (const auto code = line.parse(args, io)) {
     return *code == kUsage ? kCheckUsage : *code;
@@ -93,11 +104,19 @@ int run_check(const Arguments& args, Streams& io) {
       bar.update(done * kBlockBytes);
     }
   };
-  const Result<CheckReport> report = check_store(store, options);
+  const std::optional<Fd> mount = open_if_mounted(store);
+  const Result<CheckReport> report =
+      mount ? check_mounted(mount->get(), options, line.given("cancel"))
+            : check_store(store, options);
   bar.clear();
   if (!report) {
-    complain(io, store, report.error().message());
-    return kNotChecked;
+    const int error = report.error().errno_value();
+    const auto mounted_at = !mount && error == EBUSY ? mount_point_of(store) : std::nullopt;
+    complain(io, store,
+             mounted_at ? fmt::format("is mounted at {0}; run odx check {0}", *mounted_at)
+             : mount    ? plain_text(report.error())
+                        : report.error().message());
+    return mount && error == ECANCELED ? kCancelled : kNotChecked;
   }
   if (line.given("json")) {
     print_json(io.out, store, *report);

@@ -65,12 +65,15 @@ Result<void> Core::allocate(std::uint64_t blocks, std::vector<BlockRun>& runs_ou
     ODX_TRY(meta->wait_durable(meta->committed()));
     settle_space();
     if (space.stats().free_blocks <= free_before) {
-      return space.allocate(blocks, 0, runs_out);
+      if (const auto last = space.allocate(blocks, 0, runs_out); last || !snapshots.end_holds()) {
+        return last;
+      }
+      settle_space();  // what a check held back
     }
   }
 }
 
-void Core::settle_space() { space.settle(std::min(meta->durable(), snapshots.oldest())); }
+void Core::settle_space() { space.settle(std::min(meta->durable(), snapshots.oldest_held())); }
 
 std::uint64_t Core::host_reserve_bytes() const {
   return std::max<std::uint64_t>(super.limit_blocks / 50 * kBlockBytes, 64ULL << 20);
@@ -102,7 +105,8 @@ Result<bool> Core::grow(std::uint64_t seen_blocks) {
 
 Core::Capacity Core::capacity() const {
   const SpaceStats stats = space.stats();
-  const std::uint64_t growth = super.limit_blocks - std::min(super.limit_blocks, stats.total_blocks);
+  const std::uint64_t growth =
+      super.limit_blocks - std::min(super.limit_blocks, stats.total_blocks);
   const std::uint64_t host = device->host_free_bytes();
   const std::uint64_t reserve = host_reserve_bytes();
   const std::uint64_t host_room = host > reserve ? (host - reserve) / kBlockBytes : 0;

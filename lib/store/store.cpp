@@ -232,7 +232,12 @@ Result<void> Store::format(const std::string& dir, const FormatOptions& options)
 }
 
 Store::Store(std::string dir, OpenOptions& options)
-    : dir_(std::move(dir)), names_(core_), files_(core_), tokens_(core_, options.tokens) {}
+    : dir_(std::move(dir)),
+      names_(core_),
+      files_(core_),
+      tokens_(core_, options.tokens),
+      scrub_(core_, options.scrub),
+      online_check_(core_) {}
 
 Store::~Store() = default;
 
@@ -262,6 +267,7 @@ Result<void> Store::start(OpenOptions& options) {
   }
   ODX_TRY(load_space(core_));
   ODX_TRY(tokens_.load());
+  scrub_.load();
   std::uint64_t queued = 0;
   ODX_TRY(for_each(*core_.meta, keys::kReclaim, [&](const KeyValue&) -> Result<void> {
     ++queued;
@@ -282,6 +288,8 @@ Result<void> Store::start(OpenOptions& options) {
 Result<void> Store::reclaim() { return reclaim_queue(core_); }
 
 Result<void> Store::close() {
+  scrub_.stop();
+  online_check_.stop();
   background_.reset();
   if (core_.read_only) {
     return {};
