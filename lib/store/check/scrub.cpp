@@ -58,9 +58,9 @@ std::uint64_t chunk_blocks(std::uint64_t rate) {
                          : std::clamp<std::uint64_t>(rate / 4 / kBlockBytes, 1, kMostChunkBlocks);
 }
 
-// Verifies blocks (ascending) in bounded pieces.
+// Verifies blocks (ascending) in bounded pieces, unless `stop` is set.
 Result<void> verify_blocks(BlockVerifier& verifier, const std::vector<std::uint64_t>& blocks,
-                           std::vector<BadBlock>& bad) {
+                           const std::atomic<bool>& stop, std::vector<BadBlock>& bad) {
   std::vector<BlockRun> runs;
   std::uint64_t gathered = 0;
   for (const std::uint64_t block : blocks) {
@@ -68,6 +68,9 @@ Result<void> verify_blocks(BlockVerifier& verifier, const std::vector<std::uint6
       ++runs.back().count;
     } else {
       runs.push_back({BlockNo(block), 1});
+    }
+    if (stop) {
+      return fail(ECANCELED);
     }
     if (++gathered == kMostChunkBlocks) {
       ODX_TRY(verifier.verify(runs, bad));
@@ -271,7 +274,10 @@ Scrub::Nanoseconds Scrub::guarded_step() {
 }
 
 void Scrub::end_thread() {
-  stopping_ = true;
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;  // there is no new thread from here on
+  }
   bell_.ring();
   if (thread_.joinable()) {
     thread_.join();
@@ -455,7 +461,7 @@ Result<Scrub::Findings> Scrub::look_again() {
                [&](std::uint64_t block) { return !core_.space.is_free(BlockNo(block)); });
   const auto keep_bad = [&](BlockVerifier& verifier) -> Result<std::vector<BadBlock>> {
     std::vector<BadBlock> bad;
-    ODX_TRY(verify_blocks(verifier, blocks, bad));
+    ODX_TRY(verify_blocks(verifier, blocks, stopping_, bad));
     blocks.clear();
     for (const BadBlock& block : bad) {
       blocks.push_back(block.block);
