@@ -9,6 +9,7 @@
 #include "byte_locks.hpp"
 #include "operations.hpp"
 #include "proto/rules.hpp"
+#include "upkeep.hpp"
 
 namespace odx::daemon {
 
@@ -159,6 +160,10 @@ void ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int command, void* /*argumen
         return drop_token(req, in);
       case ODX_IOC_FALLBACK:
         return count_fallback(req, in);
+      case ODX_IOC_SCRUB:
+        return control_scrub(req, in);
+      case ODX_IOC_CHECK:
+        return control_check(req, in);
       default:
         return fail(ENOTTY);
     }

@@ -8,6 +8,7 @@
 #include <ostream>
 
 #include "base/print.hpp"
+#include "online_check.hpp"
 #include "progress.hpp"
 #include "store/check/repair.hpp"
 #include "text.hpp"
@@ -131,12 +132,26 @@ int not_checked(const CheckRequest& request, Streams& io, const std::string& why
   return kNotChecked;
 }
 
+int not_checked(const CheckRequest& request, Streams& io, const Error& error) {
+  if (error.errno_value() == ECANCELED) {
+    not_checked(request, io, plain_text(error));
+    return kCancelled;
+  }
+  if (error.errno_value() == EBUSY && !request.examine) {
+    if (const auto mount = mount_point_of(request.store)) {
+      return not_checked(request, io, fmt::format("is mounted at {0}; run odx check {0}", *mount));
+    }
+  }
+  return not_checked(request, io, error.message());
+}
+
 int check(const CheckRequest& request, const CheckOptions& options, CheckProgress& progress,
           Streams& io) {
-  const Result<CheckReport> report = check_store(request.store, options);
+  const Result<CheckReport> report =
+      request.examine ? request.examine(options) : check_store(request.store, options);
   progress.clear();
   if (!report) {
-    return not_checked(request, io, report.error().message());
+    return not_checked(request, io, report.error());
   }
   if (request.json) {
     print_check_json(io.out, request.store, *report);
@@ -152,7 +167,7 @@ int repair(const CheckRequest& request, const CheckOptions& options, CheckProgre
       repair_store(request.store, {options, request.drop_journal_tail});
   progress.clear();
   if (!report) {
-    return not_checked(request, io, report.error().message());
+    return not_checked(request, io, report.error());
   }
   if (request.json) {
     Json json = as_json(request.store, report->after);

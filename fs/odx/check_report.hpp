@@ -1,6 +1,7 @@
-// Checking and repairing a store that is not mounted, for `odx check` and fsck.odxfs.
+// Checking and repairing a store, for `odx check` and fsck.odxfs.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "command.hpp"
@@ -15,6 +16,7 @@ enum CheckExitCode : int {
   kProblemsLeft = 4,  // or found, where nothing was to be repaired
   kNotChecked = 8,    // or the repair could not be completed
   kCheckUsage = 16,
+  kCancelled = 32,
 };
 
 struct CheckRequest {
@@ -24,6 +26,8 @@ struct CheckRequest {
   bool repair = false;
   bool drop_journal_tail = false;
   bool json = false;
+  // Makes the report of a store that is mounted; empty: check_store() does.
+  std::function<Result<CheckReport>(const CheckOptions&)> examine;
 };
 
 // Does it and says everything; answers with the exit code. Throws nothing.

@@ -179,21 +179,29 @@ Result<void> load_space(Core& core) {
   for (std::uint64_t at = 0; at < blocks; at += kSegmentBlocks) {
     core.space.add_segment(std::min(kSegmentBlocks, blocks - at));
   }
-  core.clean_mark = ODX_TRY(core.meta->get(keys::counter("clean"))).has_value();
-  std::vector<std::string> bitmaps;
-  while (core.clean_mark && bitmaps.size() < core.space.segments()) {
-    auto saved = ODX_TRY(core.meta->get(keys::bitmap(bitmaps.size())));
-    if (!saved) {
-      break;  // a segment added after that unmount, by a mount that did not live to its first
-              // commit
-    }
-    bitmaps.push_back(*std::move(saved));
+  const auto mark = core.meta->get(keys::counter("clean"));
+  if (!mark && !mark.error().is_corruption()) {
+    return std::unexpected(mark.error());
   }
-  if (!core.clean_mark || bitmaps.size() < core.space.segments()) {
+  core.clean_mark = !mark || mark->has_value();  // the first commit takes it back
+  if (!mark || !*mark) {
     return rebuild_space(core);
   }
-  for (std::size_t i = 0; i < bitmaps.size(); ++i) {
-    ODX_TRY(core.space.load_segment(i, bitmaps[i]));
+  // Segments added after that unmount, by a mount that did not live to its first commit, have no
+  // saved bitmap. One that has, and is not there, is lost: its number must not be used again.
+  if (const auto lost = core.meta->get(keys::bitmap(core.space.segments())); !lost || *lost) {
+    return corrupt(
+        fmt::format("segment {} and those behind it are missing", core.space.segments()));
+  }
+  for (std::size_t i = 0; i < core.space.segments(); ++i) {
+    const auto saved = core.meta->get(keys::bitmap(i));
+    if (!saved && !saved.error().is_corruption()) {
+      return std::unexpected(saved.error());
+    }
+    if (!saved || !*saved) {
+      return rebuild_space(core);
+    }
+    ODX_TRY(core.space.load_segment(i, **saved));
   }
   return {};
 }
@@ -202,6 +210,10 @@ Result<void> save_space(Core& core) {
   WriteSet writes;
   for (std::size_t i = 0; i < core.space.segments(); ++i) {
     writes.emplace(keys::bitmap(i), core.space.save_segment(i));
+  }
+  for (std::size_t gone = core.space.segments(); ODX_TRY(core.meta->get(keys::bitmap(gone)));
+       ++gone) {
+    writes.emplace(keys::bitmap(gone), std::nullopt);
   }
   writes.emplace(keys::counter("clean"), std::string());
   ODX_TRY(core.meta->commit(std::move(writes)));
@@ -245,7 +257,12 @@ Result<void> Store::format(const std::string& dir, const FormatOptions& options)
 }
 
 Store::Store(std::string dir, OpenOptions& options)
-    : dir_(std::move(dir)), names_(core_), files_(core_), tokens_(core_, options.tokens) {}
+    : dir_(std::move(dir)),
+      names_(core_),
+      files_(core_),
+      tokens_(core_, options.tokens),
+      scrub_(core_, options.scrub),
+      online_check_(core_) {}
 
 Store::~Store() = default;
 
@@ -281,6 +298,7 @@ Result<void> Store::start(OpenOptions& options) {
     log::error("{} is read-only: {}", dir_, loaded.error().message());
     core_.read_only = true;
   }
+  scrub_.load();
   if (core_.read_only) {
     return {};
   }
@@ -307,6 +325,8 @@ Result<void> Store::load_state() {
 Result<void> Store::reclaim() { return reclaim_queue(core_); }
 
 Result<void> Store::close() {
+  scrub_.stop();
+  online_check_.stop();
   background_.reset();
   if (core_.read_only) {
     return {};

@@ -17,6 +17,7 @@
 #include "store/check/damage_owners.hpp"
 #include "store/check/findings.hpp"
 #include "store/check/lost_found.hpp"
+#include "store/check/long_operation_check.hpp"
 #include "store/check/namespace_check.hpp"
 #include "store/check/space_check.hpp"
 #include "store/check/tree_check.hpp"
@@ -138,10 +139,10 @@ Result<void> check_counter(const CheckSubject& subject, std::string_view name,
 
 // Records of tables that this format does not have.
 Result<void> check_tables(const CheckSubject& subject, Findings& findings) {
-  std::string known{keys::kBitmap,  keys::kChecksums, keys::kDirent,   keys::kReclaim,
-                    keys::kInode,   keys::kNode,      keys::kNodeRefs, keys::kBlockRefs,
-                    keys::kCounter, keys::kToken,     keys::kXattr,    keys::kTokenExpiry,
-                    keys::kOrphan};
+  std::string known{keys::kBitmap,      keys::kChecksums,     keys::kDirent, keys::kReclaim,
+                    keys::kInode,       keys::kLongOperation, keys::kNode,   keys::kNodeRefs,
+                    keys::kBlockRefs,   keys::kCounter,       keys::kToken,  keys::kXattr,
+                    keys::kTokenExpiry, keys::kOrphan};
   std::sort(known.begin(), known.end());
   std::string from(1, '\x01');
   const auto look = [&](const std::string& end) {
@@ -188,6 +189,7 @@ Result<CheckReport> check_pass(const CheckSubject& subject, const CheckOptions& 
   ODX_TRY(space.compare_bitmaps());
   ODX_TRY(check_counter(subject, keys::kInodeCounter, names.highest().value(), findings));
   ODX_TRY(check_counter(subject, keys::kNodeCounter, trees.highest().value(), findings));
+  ODX_TRY(check::check_long_operations(subject.kv, findings));
   ODX_TRY(check_tables(subject, findings));
   ODX_TRY(find_places(subject, {names.lost(), trees.lost(), names.highest()}, findings));
   if (options.data && subject.device != nullptr) {

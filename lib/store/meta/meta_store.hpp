@@ -65,6 +65,12 @@ class MetaStore : public KvReader {
   virtual Result<std::optional<std::string>> get_stamped(std::string_view key,
                                                          TxnSeq& stamp) const = 0;
 
+  // checkpoint(), then the state at one border of transactions, not before the call: it does not
+  // change, and nobody waits for it. For long walks by one thread; the metadata's file grows
+  // meanwhile, as old pages are kept. It ends, and then answers with EAGAIN, when the map has to
+  // grow. A store that is open read-only does not change by itself. It must not outlive this.
+  virtual Result<std::unique_ptr<KvReader>> frozen_view() = 0;
+
   // The newest committed (visible, perhaps not durable) transaction; 0 before the first.
   [[nodiscard]] virtual TxnSeq committed() const = 0;
   // Every transaction up to this one is durable.

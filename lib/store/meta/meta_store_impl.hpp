@@ -38,6 +38,7 @@ class MetaStoreImpl final : public MetaStore {
                                      std::size_t limit) const override;
   Result<std::optional<std::string>> get_stamped(std::string_view key,
                                                  TxnSeq& stamp) const override;
+  Result<std::unique_ptr<KvReader>> frozen_view() override;
   [[nodiscard]] TxnSeq committed() const override { return TxnSeq(committed_.load()); }
   [[nodiscard]] TxnSeq durable() const override { return TxnSeq(durable_.load()); }
   Result<TxnSeq> commit(WriteSet writes) override;
