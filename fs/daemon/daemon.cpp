@@ -38,25 +38,20 @@ Result<std::string> absolute(const std::string& path) {
   return std::string(resolved);
 }
 
-// A daemon that was killed leaves its mount behind, and that is in the way of a new one.
-void detach_dead_mounts(const Options& options) {
-  for (;;) {
-    const std::optional<MountEntry> there = find_mount_named(options.mount_point);
-    if (!there || there->source != options.store || there->owner != ::geteuid() ||
-        !is_dead(*there) || !unmount_filesystem(there->mount_point, UnmountMode::kDetach)) {
-      return;
-    }
-  }
-}
-
 Result<void> resolve_paths(Options& options) {
   options.store = ODX_TRY(absolute(options.store));
-  detach_dead_mounts(options);
-  options.mount_point = ODX_TRY(absolute(options.mount_point));
   struct stat place {};
-  if (::stat(options.mount_point.c_str(), &place) != 0) {
-    return fail(errno, options.mount_point);
+  const auto look = [&]() -> Result<std::string> {
+    detach_dead_mounts(options.store, options.mount_point);
+    std::string path = ODX_TRY(absolute(options.mount_point));
+    return ::stat(path.c_str(), &place) == 0 ? Result<std::string>(std::move(path))
+                                             : fail(errno, std::move(path));
+  };
+  Result<std::string> found = look();
+  if (!found && found.error().errno_value() == ENOTCONN) {
+    found = look();  // it died just now
   }
+  options.mount_point = ODX_TRY(std::move(found));
   if (!S_ISDIR(place.st_mode)) {
     return fail(ENOTDIR, options.mount_point);
   }

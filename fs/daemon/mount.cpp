@@ -356,6 +356,16 @@ bool is_dead(const MountEntry& entry) {
          (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
+void detach_dead_mounts(const std::string& store, const std::string& mount_point) {
+  for (;;) {
+    const std::optional<MountEntry> there = find_mount_named(mount_point);
+    if (!there || there->source != store || there->owner != ::geteuid() || !is_dead(*there) ||
+        !unmount_filesystem(there->mount_point, UnmountMode::kDetach)) {
+      return;
+    }
+  }
+}
+
 void tune_read_ahead(dev_t device) {
   const std::string place = fmt::format("/sys/class/bdi/{}:{}/", major(device), minor(device));
   write_setting(place + "read_ahead_kb", "1024");

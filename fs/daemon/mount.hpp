@@ -52,6 +52,9 @@ std::optional<pid_t> other_holder_of(dev_t device);
 
 // Whether the mount's daemon is gone. Asks the mount, so it must not be somebody else's.
 bool is_dead(const MountEntry& entry);
+// A daemon that was killed leaves its mount behind, in the way of a new one: takes away dead mounts
+// of `store`, this user's own, from `mount_point`.
+void detach_dead_mounts(const std::string& store, const std::string& mount_point);
 
 // Lifts the kernel's caution with unknown daemons (128 KiB of read-ahead, 1 % of dirty memory).
 // Best effort: needs root and /sys.

@@ -12,6 +12,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 #include <utility>
@@ -51,6 +52,13 @@ OpenOptions open_options(const Options& options) {
   return out;
 }
 
+// By a living daemon, that is. One of another user's cannot be asked, as it need not answer.
+bool is_mounted_somewhere(const std::string& store) {
+  return std::ranges::any_of(find_mounts_of(store), [](const MountEntry& entry) {
+    return entry.owner != ::geteuid() || !is_dead(entry);
+  });
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Server>> Server::start(Options options) {
@@ -79,9 +87,11 @@ Result<void> Server::open_store() {
     Result<std::unique_ptr<Store>> store = Store::open(options_.store, open_options(options_));
     if (store) {
       store_ = std::move(*store);
+      // Its last daemon may have died only now, and be in the way.
+      detach_dead_mounts(options_.store, options_.mount_point);
       return {};
     }
-    if (store.error().errno_value() != EBUSY || find_mount_of(options_.store) ||
+    if (store.error().errno_value() != EBUSY || is_mounted_somewhere(options_.store) ||
         std::chrono::steady_clock::now() > deadline) {
       return std::unexpected(store.error());
     }

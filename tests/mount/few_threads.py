@@ -8,7 +8,6 @@ import pwd
 import re
 import resource
 import subprocess
-import sys
 
 from harness import Failure, case_main, environment, expect, expect_equal, is_mounted, run, say, wait_for
 from ordinary_user import become_user, loud
@@ -83,4 +82,3 @@ if __name__ == "__main__":
         loud("a user of one's own is root's to give")
     become_user(MY_USER)
     case_main(body)
-    sys.exit(0)

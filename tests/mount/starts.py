@@ -32,7 +32,8 @@ class Daemon:
     def __init__(self, case, store, *options, point=None, shell=None):
         self.case, self.store = case, store
         self.path = point or case.place("mnt")
-        os.makedirs(self.path, exist_ok=True)
+        if point is None:
+            os.mkdir(self.path)
         case.guard.tell("mount", self.path)
         words = [case.daemon, store, self.path] + (["-o", ",".join(options)] if options else [])
         if shell:
@@ -182,6 +183,18 @@ def joins(case):
     run(["umount", "-l", survivor.path])
     case.check(store)
 
+    # The successor of one that is only just dying, at the same place and at another one.
+    daemon = Daemon(case, store).started()
+    for _ in range(3):
+        for point in (daemon.path, None):
+            os.kill(daemon.pid, signal.SIGKILL)
+            predecessor, daemon = daemon, Daemon(case, store, point=point).started()
+            predecessor.gone("the end of a killed daemon")
+            if is_mounted(predecessor.path) and predecessor.path != daemon.path:
+                run(["umount", "-l", predecessor.path])
+    daemon.unmount()
+    case.check(store)
+
 
 def planted_links(case):
     """What lies behind a link in a store's directory is neither used nor changed."""
@@ -298,4 +311,4 @@ def body(case):
 
 
 if __name__ == "__main__":
-    sys.exit(case_main(body))
+    case_main(body)
