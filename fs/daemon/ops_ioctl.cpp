@@ -9,6 +9,7 @@
 #include "byte_locks.hpp"
 #include "operations.hpp"
 #include "proto/rules.hpp"
+#include "upkeep.hpp"
 
 namespace odx::daemon {
 
@@ -75,8 +76,9 @@ void offload(fuse_req_t req, InodeNo ino, proto::Control control, const fuse_fil
   job->ino = ino;
   job->control = control;
   job->caller.uid = context->uid;
-  job->caller.readable = access != O_WRONLY;
-  job->caller.writable = access != O_RDONLY;
+  // The fourth mode, 3, gives neither right: a read-only mount lets it through.
+  job->caller.readable = access == O_RDONLY || access == O_RDWR;
+  job->caller.writable = access == O_WRONLY || access == O_RDWR;
   job->caller.disabled = !fs.options.offload;
   job->thread = context->pid;
   std::memcpy(&job->call, in, sizeof job->call);
@@ -158,6 +160,10 @@ void ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int command, void* /*argumen
         return drop_token(req, in);
       case ODX_IOC_FALLBACK:
         return count_fallback(req, in);
+      case ODX_IOC_SCRUB:
+        return control_scrub(req, in);
+      case ODX_IOC_CHECK:
+        return control_check(req, in);
       default:
         return fail(ENOTTY);
     }

@@ -3,6 +3,7 @@
 #include <sys/uio.h>
 
 #include <new>
+#include <system_error>
 
 #include "base/log.hpp"
 
@@ -34,6 +35,9 @@ Error error_of(const std::exception& exception) {
     return Error(ENOMEM);
   }
   try {
+    if (const auto* error = dynamic_cast<const std::system_error*>(&exception)) {
+      return Error(error->code().value(), "cannot start a thread");  // what else throws these
+    }
     return Error(EIO, exception.what());
   } catch (const std::bad_alloc&) {
     return Error(EIO);

@@ -97,6 +97,7 @@ int run_zero(const Arguments& args, Streams& io);
 int run_token(const Arguments& args, Streams& io);
 int run_stat(const Arguments& args, Streams& io);
 int run_check(const Arguments& args, Streams& io);
+int run_scrub(const Arguments& args, Streams& io);
 int run_unmount(const Arguments& args, Streams& io);
 
 }  // namespace odx::cli

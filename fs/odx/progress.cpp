@@ -31,6 +31,10 @@ void Progress::finish_file(std::uint64_t bytes) {
 }
 
 void Progress::update(std::uint64_t bytes_of_file) {
+  update(bytes_of_file, std::chrono::duration<double>(SteadyClock::now() - start_).count());
+}
+
+void Progress::update(std::uint64_t bytes_of_file, double elapsed_seconds) {
   if (!shown_ || total_ == 0) {
     return;
   }
@@ -39,8 +43,8 @@ void Progress::update(std::uint64_t bytes_of_file) {
     return;
   }
   last_ = now;
-  const double elapsed = std::chrono::duration<double>(now - start_).count();
-  stream_ << '\r' << progress_line(finished_ + bytes_of_file, total_, elapsed, terminal_width())
+  stream_ << '\r'
+          << progress_line(finished_ + bytes_of_file, total_, elapsed_seconds, terminal_width())
           << "\x1b[K" << std::flush;
   drawn_ = true;
 }

@@ -20,8 +20,9 @@ class Progress {
   void set_total(std::uint64_t bytes) { total_ = bytes; }
   // A file begins, or is done: `bytes` of it count from now on as finished.
   void finish_file(std::uint64_t bytes);
-  // The current file has got this far.
+  // The current file has got this far. The bar's rate is by its own clock, or by the caller's.
   void update(std::uint64_t bytes_of_file);
+  void update(std::uint64_t bytes_of_file, double elapsed_seconds);
   // Takes the bar away so that another line can be written.
   void clear();
 

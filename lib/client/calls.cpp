@@ -95,6 +95,14 @@ int odx_drop_token(int fd, const uint8_t id[16]) {
   return answer(::ioctl(fd, ODX_IOC_TOKEN_DROP, &call));
 }
 
+int odx_scrub_control(int fd, struct odx_scrub* call) {
+  return answer(::ioctl(fd, ODX_IOC_SCRUB, call));
+}
+
+int odx_check_control(int fd, struct odx_check* call) {
+  return answer(::ioctl(fd, ODX_IOC_CHECK, call));
+}
+
 int odx_token_id(const odx_token* token, uint8_t id[16]) {
   const auto fields = odx::proto::decode(*token);
   if (!fields) {

@@ -17,11 +17,13 @@ import ctypes
 import enum
 import errno
 import os
+import time
 
 __all__ = [
     "OffloadError", "Reason", "Token", "Read", "Written", "Report", "Range", "TokenInfo", "ZERO_TOKEN",
     "offload_read", "offload_write", "zero", "copy", "copy_descriptors", "statistics", "tokens", "drop",
-    "size",
+    "size", "scrub_start", "scrub_pause", "scrub_cancel", "scrub_status", "check_start", "check_cancel",
+    "check_status", "check",
 ]
 
 TOKEN_BYTES = 512
@@ -108,6 +110,30 @@ class _TokenList(ctypes.Structure):
     _fields_ = [("after", _u8 * 16), ("count", _u32), ("reserved", _u32), ("tokens", _TokenInfo * 16)]
 
 
+_TEXT_BYTES = 3840
+
+
+class _Scrub(ctypes.Structure):
+    _fields_ = [
+        ("operation", _u32), ("state", _u32), ("rate", _u64), ("pass", _u64), ("started_ns", _i64),
+        ("changed_ns", _i64), ("active_ns", _u64), ("done_bytes", _u64), ("total_bytes", _u64),
+        ("position", _u64), ("saved_position", _u64), ("damaged_blocks", _u64),
+        ("damaged_owners", _u64), ("suspects", _u64), ("error", _i32), ("text_bytes", _u32),
+        ("text_from", _u64), ("text_total", _u64), ("reserved", _u64 * 16),
+        ("text", _u8 * _TEXT_BYTES)]
+
+
+class _Check(ctypes.Structure):
+    _fields_ = [
+        ("operation", _u32), ("flags", _u32), ("job", _u64), ("state", _u32), ("error", _i32),
+        ("phase", ctypes.c_char * 32), ("phase_done", _u64), ("phase_total", _u64),
+        ("problems", _u64), ("inodes", _u64), ("directories", _u64), ("entries", _u64),
+        ("xattrs", _u64), ("orphans", _u64), ("tokens", _u64), ("nodes", _u64), ("queued", _u64),
+        ("extents", _u64), ("blocks", _u64), ("used_blocks", _u64), ("data_bytes", _u64),
+        ("verified_blocks", _u64), ("text_bytes", _u32), ("reserved0", _u32), ("text_from", _u64),
+        ("text_total", _u64), ("reserved", _u64 * 6), ("text", _u8 * _TEXT_BYTES)]
+
+
 class _Range(ctypes.Structure):
     _fields_ = [("offset", _u64), ("length", _u64), ("bytes_shared", _u64), ("way", _u32),
                 ("note", _u32)]
@@ -141,6 +167,8 @@ def _load():
         "odx_list_tokens": (fd, ctypes.POINTER(_TokenList)),
         "odx_drop_token": (fd, _u8 * 16),
         "odx_token_id": (ctypes.POINTER(token), _u8 * 16),
+        "odx_scrub_control": (fd, ctypes.POINTER(_Scrub)),
+        "odx_check_control": (fd, ctypes.POINTER(_Check)),
         "odx_copy": (fd, fd, ctypes.POINTER(_Options), ctypes.POINTER(_Report)),
     }
     for name, arguments in signatures.items():
@@ -341,6 +369,95 @@ def drop(path, token):
         return False
     _check(error)
     return True
+
+
+_SCRUB_STATES = ("never", "running", "paused", "interrupted", "done", "cancelled", "failed")
+_CHECK_STATES = ("never", "running", "done", "cancelled", "failed")
+
+
+def _upkeep(path, kind, function, operation, **fields):
+    """Does an operation, and reads all of the report: (the first answer, the report's lines)."""
+    first, text = None, b""
+    with _opened(path) as descriptor:
+        while True:
+            call = kind(operation=operation if first is None else 0, text_from=len(text),
+                        **(fields if first is None else {}))
+            _check(function(descriptor, call))
+            text += bytes(call.text[:call.text_bytes])
+            first = first or call
+            if len(text) >= call.text_total or not call.text_bytes:
+                return first, text.decode("utf-8", "surrogateescape").splitlines()
+
+
+def _scrub(path, operation, **fields):
+    answer, lines = _upkeep(path, _Scrub, _library.odx_scrub_control, operation, **fields)
+    out = {name: getattr(answer, name) for name, _ in _Scrub._fields_[2:14]}
+    out["state"] = _SCRUB_STATES[answer.state]
+    out["rate"] = None if answer.rate == _NO_LIMIT else answer.rate
+    out["error"] = answer.error
+    out["report"] = lines
+    return out
+
+
+def scrub_start(path, rate=None):
+    """Starts reading every block of the odxfs that `path` is on, or goes on with it.
+
+    `rate` is the most bytes a second from now on; 0: no limit, None: as before. This function and the
+    next three answer with the scrub's state as a dictionary, with what it has found as `report`."""
+    return _scrub(path, 1, rate=0 if rate is None else rate or _NO_LIMIT)
+
+
+def scrub_pause(path):
+    return _scrub(path, 2)
+
+
+def scrub_cancel(path):
+    return _scrub(path, 3)
+
+
+def scrub_status(path):
+    return _scrub(path, 0)
+
+
+def _check_job(path, operation, **fields):
+    answer, lines = _upkeep(path, _Check, _library.odx_check_control, operation, **fields)
+    out = {name: getattr(answer, name) for name, _ in _Check._fields_[6:22]}
+    out["job"], out["state"] = answer.job, _CHECK_STATES[answer.state]
+    out["phase"] = answer.phase.decode()
+    out["data"] = bool(answer.flags & 1)
+    out["error"] = answer.error
+    out["report"] = lines
+    return out
+
+
+def check_start(path, data=False):
+    """Starts a check of the odxfs that `path` is on; with `data`, of all checksums, too.
+
+    OffloadError with EBUSY while another one runs. Answers as check_status()."""
+    return _check_job(path, 1, flags=1 if data else 0)
+
+
+def check_cancel(path):
+    return _check_job(path, 2)
+
+
+def check_status(path):
+    """The check that runs, or the last one, as a dictionary; problems are lines of `report`."""
+    return _check_job(path, 0)
+
+
+def check(path, data=False):
+    """check_start(), and waits for its end. OffloadError if it was cancelled or has failed."""
+    job = check_start(path, data)["job"]
+    while True:
+        now = check_status(path)
+        if now["job"] != job or now["state"] == "cancelled":
+            raise OffloadError(errno.ECANCELED, 0, Reason.NONE, os.strerror(errno.ECANCELED))
+        if now["state"] == "failed":
+            raise OffloadError(now["error"], 0, Reason.NONE, "; ".join(now["report"]))
+        if now["state"] == "done":
+            return now
+        time.sleep(0.02)
 
 
 class _opened:  # pylint: disable=invalid-name

@@ -4,77 +4,119 @@
 // a crash in between loses nothing, and callers wait for the mutation lock only briefly.
 
 #include "store/background.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <string>
+
 #include "base/log.hpp"
-
-#include <chrono>
-
 #include "store/meta/keys.hpp"
 #include "store/mutation.hpp"
 
 namespace odx {
 
-Result<void> reclaim_queue(Core& core) {
-  constexpr std::size_t kStepsPerTransaction = 16;
-  for (;;) {
-    Mutation mutation = ODX_TRY(Mutation::begin(core));
-    const auto queued = ODX_TRY(mutation.kv().scan(
-        keys::table_begin(keys::kReclaim), keys::table_end(keys::kReclaim), kStepsPerTransaction));
-    if (queued.empty()) {
-      return {};
+namespace {
+
+constexpr std::size_t kStepsPerTransaction = 16;
+
+// What one transaction did.
+struct Step {
+  std::string next;  // where the queue goes on; empty at its end
+  bool reclaimed = false;
+};
+
+// Takes the next few subtrees of the queue apart, from key `from` on. A damaged one costs the
+// transaction its other steps too, which the next one repeats without it.
+Result<Step> reclaim_some(Core& core, const std::string& from) {
+  Mutation mutation = ODX_TRY(Mutation::begin(core));
+  const auto queued =
+      ODX_TRY(mutation.kv().scan(from, keys::table_end(keys::kReclaim), kStepsPerTransaction));
+  if (queued.empty()) {
+    return Step{};
+  }
+  Step step{queued.back().key + '\0', false};
+  for (const KeyValue& entry : queued) {
+    const NodeId id(keys::number_of(entry.key));
+    if (core.unreclaimable.contains(id)) {
+      continue;
     }
-    for (const KeyValue& entry : queued) {
-      ODX_TRY(mutation.trees().reclaim(NodeId(keys::number_of(entry.key))));
+    if (const auto done = mutation.trees().reclaim(id); !done) {
+      if (!done.error().is_corruption()) {
+        return std::unexpected(done.error());
+      }
+      log::error("the space of a dropped tree stays in use: tree node {}: {}", id.value(),
+                 done.error().message());
+      core.unreclaimable.insert(id);
+      return Step{from, false};
     }
+    step.reclaimed = true;
+  }
+  if (step.reclaimed) {
     ODX_TRY(mutation.commit());
   }
+  return step;
+}
+
+}  // namespace
+
+Result<void> reclaim_queue(Core& core, const std::atomic<bool>* stop) {
+  for (bool reclaimed = true; reclaimed;) {
+    // What a step queues may lie before the place where it stands.
+    reclaimed = false;
+    std::string from = keys::table_begin(keys::kReclaim);
+    while (!from.empty()) {
+      if (stop != nullptr && *stop) {
+        return {};
+      }
+      Step step = ODX_TRY(reclaim_some(core, from));
+      from = std::move(step.next);
+      reclaimed = reclaimed || step.reclaimed;
+    }
+  }
+  return {};
 }
 
 Background::Background(Core& core, Tokens& tokens)
     : core_(core), tokens_(tokens), thread_([this] { run(); }) {}
 
 Background::~Background() {
-  {
-    const std::lock_guard lock(mutex_);
-    stop_ = true;
-  }
-  changed_.notify_all();
+  stop_ = true;
+  core_.background_bell.ring();
   thread_.join();
 }
 
-void Background::wake() {
-  {
-    const std::lock_guard lock(mutex_);
-    work_ = true;
+std::chrono::nanoseconds Background::work() {
+  using std::chrono::nanoseconds;
+  // Deferred blocks that a reader held back become free at the next round.
+  nanoseconds rest = std::chrono::seconds(1);
+  const auto report = [](const char* what, const Error& error) {
+    log::error("{}: {}", what, error.message());
+  };
+  if (!core_.meta->health()) {
+    return rest;
   }
-  changed_.notify_all();
+  if (auto done = reclaim_queue(core_, &stop_); !done) {
+    report("reclaiming space", done.error());
+  }
+  if (auto next = tokens_.expire(); !next) {
+    report("expiring tokens", next.error());
+  } else if (*next) {
+    rest = std::min(rest, std::max(nanoseconds(**next), nanoseconds(1'000'000)));
+  }
+  core_.settle_space();
+  return rest;
 }
 
 void Background::run() {
-  using std::chrono::nanoseconds;
-  // Deferred blocks that a reader held back become free at the next round.
-  constexpr nanoseconds kRound = std::chrono::seconds(1);
-  for (;;) {
-    nanoseconds rest = kRound;
-    const auto report = [](const char* what, const Error& error) {
-      log::error("{}: {}", what, error.message());
-    };
-    if (core_.meta->health()) {
-      if (auto done = reclaim_queue(core_); !done) {
-        report("reclaiming space", done.error());
-      }
-      if (auto next = tokens_.expire(); !next) {
-        report("expiring tokens", next.error());
-      } else if (*next) {
-        rest = std::min(rest, std::max(nanoseconds(**next), nanoseconds(1'000'000)));
-      }
-      core_.settle_space();
+  while (!stop_) {
+    std::chrono::nanoseconds rest = std::chrono::seconds(1);
+    try {
+      rest = work();
+    } catch (const std::exception& error) {
+      // Out of memory, as a rule. Nothing of a transaction shows before it is committed.
+      log::error("background work: {}", error.what());
     }
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, rest, [this] { return stop_ || work_; });
-    if (stop_) {
-      return;
-    }
-    work_ = false;
+    core_.background_bell.wait_for(rest);
   }
 }
 

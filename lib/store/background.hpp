@@ -1,8 +1,8 @@
 // The store's own thread: takes dropped subtrees apart, ends tokens whose time has come.
 #pragma once
 
-#include <condition_variable>
-#include <mutex>
+#include <atomic>
+#include <chrono>
 #include <thread>
 
 #include "store/core.hpp"
@@ -10,24 +10,23 @@
 
 namespace odx {
 
-// Takes queued subtrees apart, in bounded transactions, until the queue is empty. Any thread.
-Result<void> reclaim_queue(Core& core);
+// Takes queued subtrees apart, in bounded transactions, until the queue holds nothing but damaged
+// ones, or until `stop` is set. Any thread.
+Result<void> reclaim_queue(Core& core, const std::atomic<bool>* stop = nullptr);
 
 class Background {
  public:
   Background(Core& core, Tokens& tokens);
-  // Finishes the transaction at hand and joins.
+  // Finishes the transaction at hand and joins: what is still queued waits for the next open.
   ~Background();
-  void wake();
 
  private:
   void run();
+  // How long there is nothing more to do.
+  std::chrono::nanoseconds work();
   Core& core_;
   Tokens& tokens_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool work_ = true;
-  bool stop_ = false;
+  std::atomic<bool> stop_{false};
   std::thread thread_;
 };
 

@@ -66,14 +66,17 @@ Result<void> Core::allocate(std::uint64_t blocks, std::vector<BlockRun>& runs_ou
     ODX_TRY(meta->wait_durable(meta->committed()));
     settle_space();
     if (space.stats().free_blocks <= free_before) {
-      return space.allocate(blocks, 0, runs_out);
+      if (const auto last = space.allocate(blocks, 0, runs_out); last || !snapshots.end_holds()) {
+        return last;
+      }
+      settle_space();  // what a check held back
     }
   }
 }
 
 void Core::settle_space() noexcept {
   try {
-    space.settle(std::min(meta->durable(), snapshots.oldest()));
+    space.settle(std::min(meta->durable(), snapshots.oldest_held()));
   } catch (const std::bad_alloc&) {
     // The blocks are free; only the list of them, which nobody asked for, found no room.
   }

@@ -13,8 +13,10 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 
+#include "base/bell.hpp"
 #include "base/clock.hpp"
 #include "base/result.hpp"
 #include "base/types.hpp"
@@ -91,12 +93,17 @@ class Core {
   };
   [[nodiscard]] Capacity capacity() const;
 
-  // Set by the Store: tells the reclaimer's thread that there is work; and works through the
-  // queue at once, on the caller's thread, with no lock held.
-  std::function<void()> wake_reclaimer = [] {};
+  // Rung when the background thread has something to do: a subtree was queued, or a token ends
+  // earlier than any before it.
+  Bell background_bell;
+  // Set by the Store before there are threads: works through the reclaim queue at once, on the
+  // caller's thread, with no lock held.
   std::function<Result<void>()> reclaim_now = [] { return Result<void>(); };
   // Subtrees waiting to be reclaimed.
   std::atomic<std::uint64_t> reclaim_pending{0};
+  // Those of them that cannot be taken apart, because something that they name is damaged. They
+  // stay in the queue for check; nobody tries again before the next open. Under the mutation lock.
+  std::set<NodeId> unreclaimable;
 
  private:
   // Host bytes that segments leave alone, so that metadata can always be written: deletes, drops

@@ -163,7 +163,7 @@ Result<TxnSeq> Mutation::commit(const std::function<void()>& published) {
   core_->reclaim_pending.fetch_add(static_cast<std::uint64_t>(queued));
   lock_.unlock();
   if (queued > 0) {
-    core_->wake_reclaimer();
+    core_->background_bell.ring();
   }
   return seq;
 }

@@ -8,6 +8,8 @@
 #include "base/clock.hpp"
 #include "base/fd.hpp"
 #include "base/result.hpp"
+#include "store/check/online_check.hpp"
+#include "store/check/scrub.hpp"
 #include "store/core.hpp"
 #include "store/device/segment_device.hpp"
 #include "store/inode/files.hpp"
@@ -34,6 +36,7 @@ struct OpenOptions {
   SegmentDeviceOptions device;
   MetaOptions meta;
   TokenOptions tokens;
+  ScrubOptions scrub;
   const Clock* clock = &Clock::system();
   // For tests: used instead of the segments below data/.
   std::unique_ptr<BlockDevice> test_device;
@@ -59,6 +62,8 @@ class Store {
   Names& names() { return names_; }
   Files& files() { return files_; }
   Tokens& tokens() { return tokens_; }
+  Scrub& scrub() { return scrub_; }
+  OnlineCheck& online_check() { return online_check_; }
   Core& core() { return core_; }
 
   // Works through the reclaim queue until it is empty; for tests and before giving up on space.
@@ -71,6 +76,8 @@ class Store {
   Store(const Store&) = delete;
   Store(std::string dir, OpenOptions& options);
   Result<void> start(OpenOptions& options);
+  // What the memory has of the state: free space, tokens, the reclaim queue.
+  Result<void> load_state();
 
   std::string dir_;
   Fd lock_;
@@ -78,6 +85,8 @@ class Store {
   Names names_;
   Files files_;
   Tokens tokens_;
+  Scrub scrub_;
+  OnlineCheck online_check_;
   std::unique_ptr<Background> background_;
 };
 

@@ -102,7 +102,7 @@ static void expect(int condition, const char* what) {
 
 /* `object` as the header lays it out must be the vector. */
 static void expect_bytes(const char* name, const void* object, size_t size) {
-  unsigned char bytes[sizeof(struct odx_offload)];
+  unsigned char bytes[sizeof(struct odx_check)]; /* the largest */
   expect(size <= sizeof bytes && load(name, bytes, size) && memcmp(bytes, object, size) == 0, name);
 }
 
@@ -236,6 +236,70 @@ static void check_calls(void) {
   expect_bytes("request_numbers", numbers, sizeof numbers);
 }
 
+/* Every field of it gets a number of its own. */
+static void check_upkeep(void) {
+  struct odx_scrub scrub;
+  struct odx_check check;
+  unsigned char numbers[8];
+  unsigned long requests[2];
+  int i;
+  memset(&scrub, 0, sizeof scrub);
+  scrub.operation = ODX_SCRUB_CANCEL;
+  scrub.state = ODX_SCRUB_FAILED;
+  scrub.rate = ODX_SCRUB_RATE_DEFAULT;
+  scrub.pass = wide(1, 2);
+  scrub.started_ns = (int64_t)wide(3, 4);
+  scrub.changed_ns = (int64_t)wide(5, 6);
+  scrub.active_ns = wide(7, 8);
+  scrub.done_bytes = wide(9, 10);
+  scrub.total_bytes = wide(11, 12);
+  scrub.position = wide(13, 14);
+  scrub.saved_position = wide(15, 16);
+  scrub.damaged_blocks = wide(17, 18);
+  scrub.damaged_owners = wide(19, 20);
+  scrub.suspects = wide(21, 22);
+  scrub.error = EIO;
+  scrub.text_bytes = 3;
+  scrub.text_from = wide(23, 24);
+  scrub.text_total = wide(25, 26);
+  memcpy(scrub.text, "abc", 3);
+  expect_bytes("scrub", &scrub, sizeof scrub);
+  memset(&check, 0, sizeof check);
+  check.operation = ODX_CHECK_START;
+  check.flags = ODX_CHECK_DATA;
+  check.job = wide(1, 2);
+  check.state = ODX_CHECK_FAILED;
+  check.error = ENOSPC;
+  memcpy(check.phase, "data", 4);
+  check.phase_done = wide(3, 4);
+  check.phase_total = wide(5, 6);
+  check.problems = wide(7, 8);
+  check.inodes = wide(9, 10);
+  check.directories = wide(11, 12);
+  check.entries = wide(13, 14);
+  check.xattrs = wide(15, 16);
+  check.orphans = wide(17, 18);
+  check.tokens = wide(19, 20);
+  check.nodes = wide(21, 22);
+  check.queued = wide(23, 24);
+  check.extents = wide(25, 26);
+  check.blocks = wide(27, 28);
+  check.used_blocks = wide(29, 30);
+  check.data_bytes = wide(31, 32);
+  check.verified_blocks = wide(33, 34);
+  check.text_bytes = 3;
+  check.text_from = wide(35, 36);
+  check.text_total = wide(37, 38);
+  memcpy(check.text, "xyz", 3);
+  expect_bytes("check", &check, sizeof check);
+  requests[0] = ODX_IOC_SCRUB;
+  requests[1] = ODX_IOC_CHECK;
+  for (i = 0; i < 8; ++i) {
+    numbers[i] = (unsigned char)(requests[i / 4] >> (i % 4 * 8));
+  }
+  expect_bytes("upkeep_numbers", numbers, sizeof numbers);
+}
+
 /* ---- the controls ---- */
 
 #define SECTOR 512u
@@ -339,6 +403,7 @@ int main(int argc, char** argv) {
   check_outputs();
   check_tokens();
   check_calls();
+  check_upkeep();
   if (argc == 6 && strcmp(argv[2], "calls") == 0) {
     const int source = open(argv[3], O_RDWR);
     const int target = open(argv[4], O_RDWR);

@@ -2,6 +2,7 @@
 """golden.py FILE: the vectors of golden.txt by struct and ctypes, without any compiler's layout."""
 
 import ctypes
+import errno
 import os
 import re
 import struct
@@ -51,6 +52,19 @@ class WriteOutput(ctypes.LittleEndianStructure):
                 ("length_written", ctypes.c_uint64)]
 
 
+def upkeep():
+    """struct odx_scrub and odx_check, field by field from their tables."""
+    def pairs(first, last):
+        return b"".join(struct.pack("<II", low + 1, low) for low in range(first, last, 2))
+    scrub = (struct.pack("<IIQ", 3, 6, 64 << 20) + pairs(1, 22) + struct.pack("<iI", errno.EIO, 3)
+             + pairs(23, 26) + bytes(16 * 8) + b"abc".ljust(3840, b"\0"))
+    check = (struct.pack("<II", 1, 1) + pairs(1, 2) + struct.pack("<Ii", 4, errno.ENOSPC)
+             + b"data".ljust(32, b"\0") + pairs(3, 34) + struct.pack("<II", 3, 0) + pairs(35, 38)
+             + bytes(6 * 8) + b"xyz".ljust(3840, b"\0"))
+    return {"scrub": scrub, "check": check,
+            "upkeep_numbers": struct.pack("<II", odx_abi.SCRUB, odx_abi.CHECK)}
+
+
 def token_bytes():
     header = TokenHeader(0x4F445846, 0, 504)
     header.id[0:76 - 8] = (0, 0, 0, 1, *range(0x10, 0x20), *range(0x20, 0x30), *range(0x80, 0xA0))
@@ -76,6 +90,7 @@ def expected():
         "write_return": write_out.ljust(544, b"\0")
                         + struct.pack("<IIQ", 0, odx_abi.REASON["SHORT"], 0x123456789900),
         "request_numbers": struct.pack("<II", odx_abi.READ, odx_abi.WRITE),
+        **upkeep(),
     }
 
 

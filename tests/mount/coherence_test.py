@@ -131,7 +131,7 @@ class Mounts:
         command = [self.programs["odxfs"], store, place, "-f"] + (["-o", options] if options else [])
         daemon = subprocess.Popen(command)
         self.mounted[place] = daemon
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 180
         while not os.path.ismount(place):
             assert daemon.poll() is None, f"{command} ended with {daemon.returncode}"
             assert time.monotonic() < deadline, "mounting takes too long"
@@ -457,7 +457,7 @@ def test_nameless_files(mounts):
         count = struct.unpack_from("<I", list_buffer, 16)[0]
         assert count == 1, count
         fcntl.ioctl(directory, IOC_DROP, bytes(list_buffer[24:40]))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 180
         while os.statvfs(place).f_bfree + MIB // PAGE < free:  # freed in the background
             assert time.monotonic() < deadline, "the space of a nameless file does not come back"
             os.fsync(directory)

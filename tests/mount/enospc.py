@@ -73,7 +73,7 @@ def body(case):
         def room(size=first * 9 // 10):
             return os.statvfs(mount.path).f_bavail * os.statvfs(mount.path).f_frsize >= size
 
-        wait_for(room, "the space of a deleted file", 60)
+        wait_for(room, "the space of a deleted file")
         again = fill(path, piece)
         expect(again >= first * 9 // 10, f"turn {turn}: {again} bytes of {first} fit again")
     say("deleting gives the space back")

@@ -66,7 +66,7 @@ def say(text):
 START = time.monotonic()
 
 
-def wait_for(condition, what, timeout=60.0):
+def wait_for(condition, what, timeout=180.0):
     """Polls until condition() is true and returns its value; fails after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
@@ -100,6 +100,15 @@ def is_mounted(path):
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _MNT_DETACH = 2
+_CLONE_NEWNS = 0x00020000
+_MS_REC_PRIVATE = 0x4000 | (1 << 18)
+
+
+def own_mount_namespace():
+    """What this case mounts, no other process on the machine holds: cases run side by side, and one
+    that makes mount namespaces of its own would keep another's mounts, and their daemons, alive."""
+    if os.geteuid() == 0 and _libc.unshare(_CLONE_NEWNS) == 0:
+        _libc.mount(None, b"/", None, _MS_REC_PRIVATE, None)
 
 
 def detach(path):
@@ -439,6 +448,7 @@ def case_main(body, seconds=600):
         sys.exit(SKIP)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.umask(0o022)
+    own_mount_namespace()
     case, code = None, 1
     try:
         case = Case(arguments.build, arguments.quick, seconds)

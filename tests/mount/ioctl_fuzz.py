@@ -139,7 +139,7 @@ def any_request(dice):
     request = (dice.randrange(4) << 30
                | dice.choice((dice.randrange(16384), 0, 16, size_of(STAT), LIST_BYTES, SIZE)) << 16
                | dice.choice((0x4F, 0x4F, 0x66, 0x94)) << 8
-               | dice.choice((0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, dice.randrange(256))))
+               | dice.choice((0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0xA0, 0xA1, dice.randrange(256))))
     # FICLONE and its kin name descriptors; FIEMAP's structure is as long as it says itself.
     if request >> 8 & 0xFF == 0x94 and request & 0xFF in (9, 13, 54) \
             or request >> 8 & 0xFF == 0x66 and request & 0xFF == 11:
@@ -230,7 +230,7 @@ def other_filesystems(fuzzer):
             for turn in range(60):
                 request = known[turn] if turn < len(known) else (
                     fuzzer.dice.randrange(4) << 30 | fuzzer.dice.randrange(16384) << 16 | 0x4F00
-                    | fuzzer.dice.choice((0x99, 0x9A, 0x9B, fuzzer.dice.randrange(256))))
+                    | fuzzer.dice.choice((0x99, 0x9A, 0x9B, 0xA0, 0xA1, fuzzer.dice.randrange(256))))
                 raw = fuzzer.dice.randbytes(size_of(request))
                 number, now = fuzzer.arena.call(descriptor, request, raw, fuzzer.place(len(raw)))
                 expect_equal((number, now), (errno.ENOTTY, raw),

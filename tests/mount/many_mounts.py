@@ -194,7 +194,7 @@ def only_a_part(case, store):
     # A part that is not there leaves nothing behind.
     done = run([case.daemon, store, mount.path, "-o", "subdir=nowhere"], status=1)
     expect_equal(done.stderr.count(b"\n"), 1, "lines about a part that is missing")
-    wait_for(lambda: not is_mounted(mount.path), "no mount", 10)
+    wait_for(lambda: not is_mounted(mount.path), "no mount")
     case.check(store)
 
 

@@ -13,6 +13,9 @@ TOKEN_INFO_BYTES, LIST_TOKENS = 56, 16
 LIST_BYTES = 24 + LIST_TOKENS * TOKEN_INFO_BYTES
 LIST = (3 << 30) | (LIST_BYTES << 16) | (ord("O") << 8) | LIST_NUMBER
 DROP = (1 << 30) | (16 << 16) | (ord("O") << 8) | DROP_NUMBER
+UPKEEP_BYTES = 4096
+SCRUB = (3 << 30) | (UPKEEP_BYTES << 16) | (ord("O") << 8) | 0xA0
+CHECK = (3 << 30) | (UPKEEP_BYTES << 16) | (ord("O") << 8) | 0xA1
 TOKEN_SYNC = 1
 ZERO_TOKEN = bytes.fromhex("ffff0001000001f8") + bytes(504)
 

@@ -314,7 +314,7 @@ def write_with_a_dropped_token(world):
         drop_token(file, token)
 
 
-def wait_until_expired(world, file, token, most=10.0):
+def wait_until_expired(world, file, token, most=60.0):
     """Redeeming would keep it alive, so it is asked for a transfer offset that is out of range."""
     deadline = time.monotonic() + most
     while time.monotonic() < deadline:

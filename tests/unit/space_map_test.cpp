@@ -318,5 +318,48 @@ TEST_CASE("threads never get the same block") {
   CHECK(map.stats().pending_blocks == 0);
 }
 
+TEST_CASE("blocks that are not free are found in order, and counted") {
+  SpaceMap map;
+  CHECK(map.find_used(BlockNo(0), 10).count == 0);
+  CHECK(map.used_from(BlockNo(0)) == 0);
+  map.add_segment(5000);
+  map.add_segment(1);
+  map.add_segment(300);
+  std::vector<bool> used(5301);
+  std::uint64_t state = 1;
+  for (const std::uint64_t first : {0, 63, 64, 4090, 4998, 5000, 5001, 5300}) {
+    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+    const std::uint64_t count = std::min<std::uint64_t>(1 + (state >> 60), used.size() - first);
+    REQUIRE(map.mark_used(run_of(first, count)));
+    std::fill_n(used.begin() + static_cast<std::ptrdiff_t>(first), count, true);
+  }
+  const auto is_border = [](std::uint64_t block) { return block == 5000 || block == 5001; };
+  for (std::uint64_t from = 0; from <= used.size() + 1; ++from) {
+    std::uint64_t behind = 0;
+    std::uint64_t first = used.size();
+    for (std::uint64_t block = from; block < used.size(); ++block) {
+      behind += used[block] ? 1 : 0;
+      first = used[block] ? std::min(first, block) : first;
+    }
+    for (const std::uint64_t most : {1, 7, 10000}) {
+      std::uint64_t count = 0;
+      while (count < most && first + count < used.size() && used[first + count] &&
+             (count == 0 || !is_border(first + count))) {
+        ++count;
+      }
+      const BlockRun found = map.find_used(BlockNo(from), most);
+      REQUIRE(found.count == count);
+      REQUIRE((count == 0 || found.first.value() == first));
+    }
+    REQUIRE(map.used_from(BlockNo(from)) == behind);
+  }
+  // Pending blocks are not free yet.
+  const std::uint64_t before = map.used_from(BlockNo(0));
+  map.defer(TxnSeq(1), Runs{run_of(5000, 1)});
+  CHECK(map.used_from(BlockNo(0)) == before);
+  map.settle(TxnSeq(1));
+  CHECK(map.used_from(BlockNo(0)) == before - 1);
+}
+
 }  // namespace
 }  // namespace odx

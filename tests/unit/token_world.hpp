@@ -109,6 +109,7 @@ class CountingMeta final : public MetaStore {
     }
     return below_->commit(std::move(writes));
   }
+  Result<std::unique_ptr<KvReader>> frozen_view() override { return below_->frozen_view(); }
   [[nodiscard]] TxnSeq committed() const override { return below_->committed(); }
   [[nodiscard]] TxnSeq durable() const override { return below_->durable(); }
   Result<void> throttle() override { return below_->throttle(); }

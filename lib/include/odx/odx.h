@@ -55,6 +55,11 @@ int odx_list_tokens(int fd, struct odx_token_list* page);
 /* Ends a token's life. -ENOENT: there is none; -EPERM: it is another user's. */
 int odx_drop_token(int fd, const uint8_t id[16]);
 
+/* The scrub and the check of a store in use (see odx/offload.h); the structure is filled in on
+ * success. -EPERM: only root and the owner of the mount may. */
+int odx_scrub_control(int fd, struct odx_scrub* call);
+int odx_check_control(int fd, struct odx_check* call);
+
 /* The id that a token of odxfs carries, as the two functions above know it. -EINVAL: it is none. */
 int odx_token_id(const struct odx_token* token, uint8_t id[16]);
 

@@ -264,6 +264,104 @@ struct odx_token_drop {
 };
 #define ODX_IOC_TOKEN_DROP _IOW('O', 0x9D, struct odx_token_drop)
 
+/* ---- looking after a store in use: for root and the owner of the mount, EPERM for others ---- */
+
+/* Scrub: reads every block in use once and compares it with its checksum, in the background. It
+ * goes on from where it stood after a pause, an unmount or a crash, once it is started again. One
+ * structure serves all operations and tells the state after them. */
+enum odx_scrub_operation {
+  ODX_SCRUB_STATUS = 0,
+  ODX_SCRUB_START = 1,  /* goes on, or begins a new pass; while it runs, only sets the rate */
+  ODX_SCRUB_PAUSE = 2,  /* ENOENT: there is nothing to pause */
+  ODX_SCRUB_CANCEL = 3  /* the next start begins anew; ENOENT: there is nothing to cancel */
+};
+enum odx_scrub_state {
+  ODX_SCRUB_NEVER = 0,
+  ODX_SCRUB_RUNNING = 1,
+  ODX_SCRUB_PAUSED = 2,
+  ODX_SCRUB_INTERRUPTED = 3, /* it ran when the store was unmounted, or died */
+  ODX_SCRUB_DONE = 4,
+  ODX_SCRUB_CANCELLED = 5,
+  ODX_SCRUB_FAILED = 6 /* see error; another start goes on */
+};
+#define ODX_SCRUB_RATE_KEEP 0u /* as before; at first ODX_SCRUB_RATE_DEFAULT */
+#define ODX_SCRUB_RATE_DEFAULT 67108864u
+#define ODX_SCRUB_RATE_UNLIMITED UINT64_MAX
+
+#define ODX_REPORT_TEXT_BYTES 3840
+
+struct odx_scrub {
+  uint32_t operation;   /* on call: enum odx_scrub_operation */
+  uint32_t state;       /* on return, as all that follows but for text_from */
+  uint64_t rate;        /* bytes a second, at most; on call of START: the new one, else 0 */
+  uint64_t pass;        /* counts the passes that were begun */
+  int64_t started_ns;   /* when the pass began, since 1970 */
+  int64_t changed_ns;   /* when the position or the state changed last */
+  uint64_t active_ns;   /* time that it has run in this pass */
+  uint64_t done_bytes;  /* read in this pass */
+  uint64_t total_bytes; /* done_bytes and what is still to be read */
+  uint64_t position;    /* byte of the device where it goes on */
+  uint64_t saved_position;  /* where it would go on after a crash, once that is durable */
+  uint64_t damaged_blocks;  /* found in this pass */
+  uint64_t damaged_owners;  /* files and tokens that they were found in, each time counted */
+  uint64_t suspects;        /* blocks that looked damaged and are to be looked at again */
+  int32_t error;            /* errno of ODX_SCRUB_FAILED */
+  uint32_t text_bytes;      /* how much of `text` is filled */
+  uint64_t text_from;       /* on call: the byte of the pass's report to begin with */
+  uint64_t text_total;      /* bytes of the report so far; it only grows within a pass */
+  uint64_t reserved[16];    /* 0 */
+  char text[ODX_REPORT_TEXT_BYTES]; /* a part of the report: lines, UTF-8 but for file names */
+};
+#define ODX_IOC_SCRUB _IOWR('O', 0xA0, struct odx_scrub)
+
+/* Check: recounts all metadata, as it is at one moment, in the background; writers go on. One at a
+ * time. What a check found is kept until the next one or the unmount. */
+enum odx_check_operation {
+  ODX_CHECK_STATUS = 0,
+  ODX_CHECK_START = 1, /* EBUSY: one is running */
+  ODX_CHECK_CANCEL = 2 /* it ends soon; ENOENT: none is running */
+};
+enum odx_check_state {
+  ODX_CHECK_NEVER = 0,
+  ODX_CHECK_RUNNING = 1,
+  ODX_CHECK_DONE = 2,
+  ODX_CHECK_CANCELLED = 3,
+  ODX_CHECK_FAILED = 4 /* nothing was found out: see error, and the report for its text */
+};
+#define ODX_CHECK_DATA 1u /* also read every block in use and compare it with its checksum */
+
+struct odx_check {
+  uint32_t operation; /* on call: enum odx_check_operation */
+  uint32_t flags;     /* on call of START: ODX_CHECK_DATA, else 0; on return: of the check */
+  uint64_t job;       /* on return, as all that follows but for text_from: its number */
+  uint32_t state;
+  int32_t error;        /* errno of ODX_CHECK_FAILED */
+  char phase[32];       /* what is being looked at, NUL-terminated */
+  uint64_t phase_done;  /* of phase_total; 0: not known */
+  uint64_t phase_total;
+  uint64_t problems;    /* when it is done */
+  uint64_t inodes;      /* counted, as the following */
+  uint64_t directories;
+  uint64_t entries;
+  uint64_t xattrs;
+  uint64_t orphans;
+  uint64_t tokens;
+  uint64_t nodes;
+  uint64_t queued;
+  uint64_t extents;
+  uint64_t blocks;
+  uint64_t used_blocks;
+  uint64_t data_bytes;
+  uint64_t verified_blocks;
+  uint32_t text_bytes;   /* how much of `text` is filled */
+  uint32_t reserved0;    /* 0 */
+  uint64_t text_from;    /* on call: the byte of the report to begin with */
+  uint64_t text_total;   /* bytes of the report */
+  uint64_t reserved[6];  /* 0 */
+  char text[ODX_REPORT_TEXT_BYTES]; /* a part of the report: problems, a line each */
+};
+#define ODX_IOC_CHECK _IOWR('O', 0xA1, struct odx_check)
+
 #ifdef __cplusplus
 }
 #endif

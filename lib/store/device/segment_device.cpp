@@ -252,7 +252,7 @@ std::uint64_t SegmentDevice::host_free_bytes() const {
 // Opens a file for the device's way of I/O. A host that takes no O_DIRECT turns it off for good;
 // it may have created the file before it refused.
 Result<Fd> SegmentDevice::open_file(const char* name, int flags) {
-  const int common = flags | O_CLOEXEC | (read_only_ ? O_RDONLY : O_RDWR);
+  const int common = flags | O_NOFOLLOW | O_CLOEXEC | (read_only_ ? O_RDONLY : O_RDWR);
   if (direct_) {
     Fd fd(::openat(directory_.get(), name, common | O_DIRECT, kFileMode));
     if (fd.valid()) {
@@ -431,7 +431,7 @@ Result<void> SegmentDevice::add_segment(std::uint64_t blocks) {
 Result<std::unique_ptr<BlockDevice>> open_segment_device(const std::string& data_dir,
                                                          const SegmentDeviceOptions& options,
                                                          std::unique_ptr<IoEngine> engine) {
-  Fd directory(::open(data_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  Fd directory(::open(data_dir.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!directory.valid()) {
     return fail(errno, fmt::format("cannot open {}", data_dir));
   }

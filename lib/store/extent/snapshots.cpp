@@ -1,5 +1,6 @@
 #include "store/extent/snapshots.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace odx {
@@ -18,6 +19,17 @@ Snapshot::~Snapshot() {
     owner_->drop(seq_);
   }
 }
+
+SpaceHold::SpaceHold(SpaceHold&& other) noexcept
+    : owner_(std::exchange(other.owner_, nullptr)), id_(other.id_) {}
+
+SpaceHold::~SpaceHold() {
+  if (owner_ != nullptr) {
+    owner_->drop_hold(id_);
+  }
+}
+
+bool SpaceHold::revoked() const { return id_ < owner_->revoked_before_; }
 
 Snapshot Snapshots::take() {
   const std::lock_guard lock(mutex_);
@@ -41,6 +53,38 @@ void Snapshots::drop(TxnSeq seq) {
   if (--at->second == 0) {
     active_.erase(at);
   }
+}
+
+SpaceHold Snapshots::hold() {
+  const std::lock_guard lock(mutex_);
+  const std::uint64_t id = next_hold_++;
+  holds_.emplace(id, published_);
+  return {this, id};
+}
+
+bool Snapshots::end_holds() {
+  std::unique_lock lock(mutex_);
+  if (holds_.empty()) {
+    return false;
+  }
+  const std::uint64_t later = next_hold_;
+  revoked_before_ = later;
+  hold_ended_.wait(lock, [&] { return holds_.empty() || holds_.begin()->first >= later; });
+  return true;
+}
+
+TxnSeq Snapshots::oldest_held() const {
+  const std::lock_guard lock(mutex_);
+  const TxnSeq oldest = active_.empty() ? published_ : active_.begin()->first;
+  return holds_.empty() ? oldest : std::min(oldest, holds_.begin()->second);
+}
+
+void Snapshots::drop_hold(std::uint64_t id) {
+  {
+    const std::lock_guard lock(mutex_);
+    holds_.erase(id);
+  }
+  hold_ended_.notify_all();
 }
 
 }  // namespace odx

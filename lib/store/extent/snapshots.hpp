@@ -1,8 +1,13 @@
 // Which points in time readers still look at. A reader takes a Snapshot, then loads a root no
 // newer than it; old versions of nodes and freed blocks stay until no snapshot is that old.
+//
+// A SpaceHold keeps freed blocks only, and for as long as a whole check may take: for whoever reads
+// the metadata from elsewhere (MetaStore::frozen_view). Old versions of nodes do not pile up in
+// memory behind it, and it is given up when space runs short.
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -31,6 +36,21 @@ class Snapshot {
   TxnSeq seq_;
 };
 
+class SpaceHold {
+ public:
+  SpaceHold(SpaceHold&& other) noexcept;
+  SpaceHold& operator=(SpaceHold&&) = delete;
+  ~SpaceHold();
+  // Somebody waits for the space: the holder is to end soon. Any thread.
+  [[nodiscard]] bool revoked() const;
+
+ private:
+  friend class Snapshots;
+  SpaceHold(Snapshots* owner, std::uint64_t id) : owner_(owner), id_(id) {}
+  Snapshots* owner_;
+  std::uint64_t id_;
+};
+
 // Thread-safe.
 class Snapshots {
  public:
@@ -41,12 +61,25 @@ class Snapshots {
   // No snapshot, now or later, is older than this.
   [[nodiscard]] TxnSeq oldest() const;
 
+  // Blocks that the newest published transaction names are not reused until the hold ends.
+  SpaceHold hold();
+  // Revokes all holds and waits until they have ended. False: there were none.
+  bool end_holds();
+  // As oldest(), and no hold is older either.
+  [[nodiscard]] TxnSeq oldest_held() const;
+
  private:
   friend class Snapshot;
+  friend class SpaceHold;
   void drop(TxnSeq seq);
+  void drop_hold(std::uint64_t id);
   mutable std::mutex mutex_;
   TxnSeq published_;
   std::map<TxnSeq, std::uint64_t> active_;
+  std::map<std::uint64_t, TxnSeq> holds_;  // ids and transactions ascend together
+  std::uint64_t next_hold_ = 1;
+  std::atomic<std::uint64_t> revoked_before_{0};  // holds of lower ids are to end
+  std::condition_variable hold_ended_;
 };
 
 }  // namespace odx

@@ -8,7 +8,11 @@
 
 namespace odx {
 
-void MetaStoreImpl::submit_checkpoint(CheckpointJob job) {
+Result<void> MetaStoreImpl::submit_checkpoint(CheckpointJob job) {
+  if (job.changes != nullptr) {
+    // The one before gives its layer back, so that the next can be frozen, a moment before it ends.
+    ODX_TRY(wait_checkpoint_slot());
+  }
   {
     const std::lock_guard lock(mutex_);
     if (job.changes != nullptr) {
@@ -22,6 +26,7 @@ void MetaStoreImpl::submit_checkpoint(CheckpointJob job) {
   }
   checkpointer_wakes_.notify_one();
   progress_.notify_all();
+  return {};
 }
 
 Result<void> MetaStoreImpl::wait_checkpoint_slot() {
@@ -42,7 +47,7 @@ void MetaStoreImpl::run_checkpointer() {
     }
     CheckpointJob job = *std::exchange(job_, std::nullopt);
     lock.unlock();
-    const Result<void> written = write_checkpoint(job);
+    const Result<void> written = catching([&] { return write_checkpoint(job); });
     if (!written) {
       enter_failed(written.error());
       return;

@@ -44,12 +44,9 @@ void MetaStoreImpl::run_flusher() {
     // Before sealing: a commit that comes after it starts the timer anew.
     flush_time_.reset();
     lock.unlock();
-    try {
-      if (const auto flushed = flush(with_checkpoint, ticket); !flushed) {
-        enter_failed(flushed.error());
-      }
-    } catch (const std::bad_alloc&) {
-      enter_failed(Error(ENOMEM));
+    const Result<void> flushed = catching([&] { return flush(with_checkpoint, ticket); });
+    if (!flushed) {
+      enter_failed(flushed.error());
     }
     lock.lock();
   }
@@ -97,9 +94,9 @@ Result<void> MetaStoreImpl::flush(bool with_checkpoint, std::uint64_t ticket) {
   CheckpointJob job{sealed->frozen, {journal_->next_lsn() - 1, journal_->next_position()}, ticket};
   if (sealed->journalled) {
     announce_durable(sealed->upto);
-    submit_checkpoint(std::move(job));
+    ODX_TRY(submit_checkpoint(std::move(job)));
   } else {
-    submit_checkpoint(std::move(job));
+    ODX_TRY(submit_checkpoint(std::move(job)));
     ODX_TRY(wait_checkpoint_slot());
     announce_durable(sealed->upto);
   }

@@ -16,6 +16,7 @@ inline constexpr char kChecksums = 'C';
 inline constexpr char kDirent = 'D';
 inline constexpr char kReclaim = 'G';
 inline constexpr char kInode = 'I';
+inline constexpr char kLongOperation = 'L';
 inline constexpr char kNode = 'N';
 inline constexpr char kNodeRefs = 'P';
 inline constexpr char kBlockRefs = 'R';
@@ -57,8 +58,10 @@ inline std::string checksums(BlockNo block) {
   return numbered(kChecksums, block.value() / kChecksumsPerRecord);
 }
 inline std::string bitmap(std::uint64_t segment) { return numbered(kBitmap, segment); }
-inline std::string counter(std::string_view name) {
-  return std::string(1, kCounter).append(name);
+inline std::string counter(std::string_view name) { return std::string(1, kCounter).append(name); }
+
+inline std::string long_operation(std::string_view name) {
+  return std::string(1, kLongOperation).append(name);
 }
 
 // `cookie` is the entry's readdir cookie: hash of the name and a number among equals.

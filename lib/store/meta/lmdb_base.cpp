@@ -21,6 +21,7 @@
 
 #include "base/codec.hpp"
 #include "base/fd.hpp"
+#include "store/meta/base_verify.hpp"
 #include "store/meta/sealed_value.hpp"
 
 namespace odx {
@@ -158,11 +159,21 @@ Result<void> LmdbBase::format(const std::string& directory) {
 
 Result<std::unique_ptr<LmdbBase>> LmdbBase::open(const std::string& directory,
                                                  std::uint64_t map_bytes, bool read_only) {
-  // Opening would otherwise create what is missing.
+  // Opening would otherwise create what is missing, and follow links.
   struct stat status {};
-  if (::stat((directory + "/data.mdb").c_str(), &status) != 0) {
+  if (::lstat(directory.c_str(), &status) != 0 ||
+      ::lstat((directory + "/data.mdb").c_str(), &status) != 0) {
     return fail(errno, "no metadata base in " + directory);
   }
+  const auto is_another = [&](const std::string& path, mode_t type) {
+    return ::lstat(path.c_str(), &status) == 0 && (status.st_mode & S_IFMT) != type;
+  };
+  if (is_another(directory, S_IFDIR) || is_another(directory + "/data.mdb", S_IFREG) ||
+      is_another(directory + "/lock.mdb", S_IFREG)) {
+    return fail(EINVAL, directory + " holds something that is not part of a store");
+  }
+  // Before LMDB sees it.
+  ODX_TRY(verify_base(directory));
   // Without its lock file nothing in the directory is written to.
   const unsigned flags = read_only ? MDB_RDONLY | MDB_NOLOCK : 0U;
   std::unique_ptr<LmdbBase> base(
@@ -178,9 +189,8 @@ Result<std::unique_ptr<LmdbBase>> LmdbBase::open(const std::string& directory,
 
 // Reading the map behind the end of the file kills the process. The file may rightly be a little
 // shorter than its meta page says, as LMDB does not write pages that it allocates and frees again
-// in one transaction, so one that was cut short cannot be told from a good one by its length.
-// Making it longer is always right: pages that are really missing become zeros, which reading
-// reports.
+// in one transaction; that none of its pages in use is missing was verified before. A reader never
+// looks at the others; a writer may take them into use.
 Result<void> LmdbBase::cover_all_pages(bool read_only) const {
   MDB_envinfo info{};
   MDB_stat stat{};
@@ -193,11 +203,8 @@ Result<void> LmdbBase::cover_all_pages(bool read_only) const {
     return fail(errno, "cannot stat the metadata base");
   }
   const off_t wanted = static_cast<off_t>((info.me_last_pgno + 1) * stat.ms_psize);
-  if (status.st_size >= wanted) {
+  if (status.st_size >= wanted || read_only) {
     return {};
-  }
-  if (read_only) {
-    return corrupt("the metadata base is shorter than its pages, and may not be changed");
   }
   if (::ftruncate(fd, wanted) != 0) {
     return fail(errno, "cannot extend the metadata base");

@@ -5,6 +5,7 @@
 
 #include <lmdb.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -34,8 +35,8 @@ class LmdbBase {
   struct ReadSlot;
 
  public:
-  // A view of LMDB as it was when it was taken. Short-lived: it keeps old pages from being reused.
-  // One thread at a time.
+  // A view of LMDB as it was when it was taken. It keeps old pages from being reused, so it is
+  // short-lived, or ends when wants_to_grow(). One thread at a time.
   class Snapshot {
    public:
     Snapshot(Snapshot&&) noexcept;
@@ -95,6 +96,9 @@ class LmdbBase {
   // Writes all of `changes` and the record in one durable transaction. One thread at a time.
   Result<void> apply(const Memtable& changes, const AppliedRecord& record);
 
+  // Every snapshot is waited for by whoever wants to write: long ones are to end.
+  [[nodiscard]] bool wants_to_grow() const { return growing_; }
+
   // The address space in use, which grows as needed.
   [[nodiscard]] Result<std::uint64_t> map_bytes() const;
 
@@ -125,7 +129,7 @@ class LmdbBase {
   mutable std::condition_variable slot_freed_;
   mutable std::vector<std::unique_ptr<ReadSlot>> idle_;
   mutable std::size_t in_use_ = 0;
-  bool growing_ = false;
+  std::atomic<bool> growing_{false};  // changed under mutex_
   std::optional<Error> unreadable_;  // why there is no environment any more
 };
 

@@ -28,6 +28,7 @@
 #include "store/meta/meta_store.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <shared_mutex>
@@ -122,7 +123,13 @@ Result<void> MetaStoreImpl::start() {
                                          }));
   memtable_bytes_ = memtable_->bytes();
   read_only_ = options_.read_only;
-  if (replay_end_ == JournalEnd::kDamaged) {
+  if (replay_end_ == JournalEnd::kDamaged && options_.drop_damaged_tail && !read_only_) {
+    ODX_TRY(journal_->give_up_tail());
+    applied_ = {journal_->next_lsn() - 1, journal_->next_position(), true};
+    ODX_TRY(base_->apply(*memtable_, applied_));
+    memtable_ = std::make_shared<Memtable>();
+    memtable_bytes_ = 0;
+  } else if (replay_end_ == JournalEnd::kDamaged) {
     read_only_ = true;
     failure_.emplace(EROFS, "the journal is damaged: batch " +
                                 std::to_string(journal_->next_lsn().value()) +
@@ -202,25 +209,32 @@ Result<std::vector<KeyValue>> MetaStoreImpl::scan(std::string_view from, std::st
   return out;
 }
 
-Result<MetaStoreImpl::Deletions> MetaStoreImpl::look_below(
+MetaStoreImpl::Deletions MetaStoreImpl::look_below(
     const std::vector<Memtable::Change>& changes) const {
+  const auto deletions = std::count_if(changes.begin(), changes.end(), [](const auto& change) {
+    return change.mapped().value == nullptr;
+  });
   Deletions found;
-  if (std::all_of(changes.begin(), changes.end(),
-                  [](const Memtable::Change& c) { return c.mapped().value != nullptr; })) {
-    return found;
-  }
+  found.nothing_below.reserve(static_cast<std::size_t>(deletions));
   std::shared_lock lock(state_lock_);
   found.layers = layers_changed_;
   const std::shared_ptr<const Memtable> frozen = frozen_;
-  const LmdbBase::Snapshot base = ODX_TRY(base_->snapshot());
+  const Result<LmdbBase::Snapshot> base =
+      deletions == 0 ? fail(ENOENT) : Result<LmdbBase::Snapshot>(base_->snapshot());
   lock.unlock();
   for (const Memtable::Change& change : changes) {
-    if (change.mapped().value == nullptr) {
-      const Memtable::Entry* in_frozen = frozen != nullptr ? frozen->find(change.key()) : nullptr;
-      const bool there = in_frozen != nullptr ? in_frozen->value != nullptr
-                                              : ODX_TRY(base.get(change.key())).has_value();
-      found.nothing_below.push_back(!there);
+    if (change.mapped().value != nullptr) {
+      continue;
     }
+    const Memtable::Entry* in_frozen = frozen != nullptr ? frozen->find(change.key()) : nullptr;
+    if (in_frozen != nullptr) {
+      found.nothing_below.push_back(in_frozen->value == nullptr);
+      continue;
+    }
+    // A value that cannot be read is there, too.
+    const auto in_base =
+        base ? base->get(change.key()) : Result<std::optional<std::string>>(fail(EIO));
+    found.nothing_below.push_back(in_base && !*in_base);
   }
   return found;
 }
@@ -242,7 +256,7 @@ Result<TxnSeq> MetaStoreImpl::commit(WriteSet writes) {
     changes.push_back(Memtable::make_change(std::move(node.key()), std::move(value)));
   }
 
-  const Deletions deletions = ODX_TRY(look_below(changes));
+  const Deletions deletions = look_below(changes);
 
   std::uint64_t seq = 0;
   bool first = false;  // of its batch
@@ -450,6 +464,10 @@ Result<std::unique_ptr<MetaStore>> MetaStore::open(const std::string& store_dir,
                                                    std::function<Result<void>()> sync_data,
                                                    std::function<void(TxnSeq)> on_durable) {
   auto base = ODX_TRY(LmdbBase::open(meta_path(store_dir), options.map_bytes, options.read_only));
+  struct stat status {};
+  if (::lstat(journal_path(store_dir).c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
+    return fail(EINVAL, journal_path(store_dir) + " is not part of a store");
+  }
   auto journal = ODX_TRY(Journal::open(journal_path(store_dir), uuid, options.read_only));
   auto store = std::make_unique<MetaStoreImpl>(std::move(base), std::move(journal), options,
                                                std::move(sync_data), std::move(on_durable));

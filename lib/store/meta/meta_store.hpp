@@ -27,6 +27,9 @@ struct MetaOptions {
   std::uint64_t memtable_bytes = 64ULL << 20;      // a memtable this big is checkpointed
   std::uint64_t map_bytes = 64ULL << 30;  // LMDB's address space to start with; grows by itself
   bool read_only = false;                 // replays into memory only; nothing on disk changes
+  // For a repair: a journal that is damaged inside its chain is cut there, for good; what it held
+  // up to the damage goes into LMDB before anything else is written.
+  bool drop_damaged_tail = false;
 };
 
 struct MetaStats {
@@ -61,6 +64,12 @@ class MetaStore : public KvReader {
   // transaction the answer contains.
   virtual Result<std::optional<std::string>> get_stamped(std::string_view key,
                                                          TxnSeq& stamp) const = 0;
+
+  // checkpoint(), then the state at one border of transactions, not before the call: it does not
+  // change, and nobody waits for it. For long walks by one thread; the metadata's file grows
+  // meanwhile, as old pages are kept. It ends, and then answers with EAGAIN, when the map has to
+  // grow. A store that is open read-only does not change by itself. It must not outlive this.
+  virtual Result<std::unique_ptr<KvReader>> frozen_view() = 0;
 
   // The newest committed (visible, perhaps not durable) transaction; 0 before the first.
   [[nodiscard]] virtual TxnSeq committed() const = 0;

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -36,6 +38,7 @@ class MetaStoreImpl final : public MetaStore {
                                      std::size_t limit) const override;
   Result<std::optional<std::string>> get_stamped(std::string_view key,
                                                  TxnSeq& stamp) const override;
+  Result<std::unique_ptr<KvReader>> frozen_view() override;
   [[nodiscard]] TxnSeq committed() const override { return TxnSeq(committed_.load()); }
   [[nodiscard]] TxnSeq durable() const override { return TxnSeq(durable_.load()); }
   Result<TxnSeq> commit(WriteSet writes) override;
@@ -70,12 +73,13 @@ class MetaStoreImpl final : public MetaStore {
   };
 
   // Keys whose deletion leaves nothing behind: no layer below the memtable has them. True as long
-  // as layers_changed_ stays what it was.
+  // as layers_changed_ stays what it was. What cannot be read counts as there: a commit does not
+  // depend on the old value of what it deletes.
   struct Deletions {
     std::uint64_t layers = 0;
     std::vector<bool> nothing_below;  // one for each change that is a deletion, in order
   };
-  [[nodiscard]] Result<Deletions> look_below(const std::vector<Memtable::Change>& changes) const;
+  [[nodiscard]] Deletions look_below(const std::vector<Memtable::Change>& changes) const;
   // Takes back in LMDB that the journal is empty, before anything is committed.
   Result<void> leave_closed_state();
 
@@ -92,10 +96,21 @@ class MetaStoreImpl final : public MetaStore {
 
   // checkpoint.cpp
   void run_checkpointer();
-  void submit_checkpoint(CheckpointJob job);
+  // Waits for the checkpoint before it, if that still runs.
+  Result<void> submit_checkpoint(CheckpointJob job);
   // Waits until no checkpoint runs. Fails if one has failed.
   Result<void> wait_checkpoint_slot();
   Result<void> write_checkpoint(const CheckpointJob& job);
+
+  // The answer of `work`; ENOMEM if it ran out of memory: the threads' loops end by no exception.
+  template <class Work>
+  static Result<void> catching(Work work) {
+    try {
+      return work();
+    } catch (const std::exception& error) {
+      return fail(ENOMEM, error.what());
+    }
+  }
 
   // Enters the failed state, unless it is already entered, and wakes everybody.
   void enter_failed(const Error& error);

@@ -79,7 +79,6 @@ SegmentBitmap::Range SegmentBitmap::find_free(std::uint64_t from, std::uint64_t 
   return {};
 }
 
-// The first used block at or after `from`, or `limit`.
 std::uint64_t SegmentBitmap::find_used(std::uint64_t from, std::uint64_t limit) const {
   std::uint64_t at = from;
   while (at < limit) {
@@ -91,6 +90,23 @@ std::uint64_t SegmentBitmap::find_used(std::uint64_t from, std::uint64_t limit) 
     at += kWordBits;
   }
   return limit;
+}
+
+std::uint64_t SegmentBitmap::used_from(std::uint64_t from) const {
+  if (from == 0) {
+    return blocks_ - free_;
+  }
+  std::uint64_t used = 0;
+  for (std::uint64_t at = from; at < blocks_;) {
+    std::uint64_t bits = used_[at / kWordBits] & (kAllOnes << (at % kWordBits));
+    const std::uint64_t next = round_down(at, kWordBits) + kWordBits;
+    if (next > blocks_) {  // those behind the last block do not count
+      bits &= kAllOnes >> (next - blocks_);
+    }
+    used += static_cast<std::uint64_t>(std::popcount(bits));
+    at = next;
+  }
+  return used;
 }
 
 std::uint64_t SegmentBitmap::mark_used(Range range) {

@@ -34,6 +34,12 @@ class SegmentBitmap {
   // blocks.
   [[nodiscard]] Range find_free(std::uint64_t from, std::uint64_t limit, std::uint64_t want) const;
 
+  // The first used block at or after `from`, or `limit`.
+  [[nodiscard]] std::uint64_t find_used(std::uint64_t from, std::uint64_t limit) const;
+
+  // Used blocks at or after `from`.
+  [[nodiscard]] std::uint64_t used_from(std::uint64_t from) const;
+
   // Whatever they are, they are used afterwards. Returns how many were free.
   std::uint64_t mark_used(Range range);
 
@@ -51,7 +57,6 @@ class SegmentBitmap {
   Result<void> load(std::string_view bitmap);
 
  private:
-  [[nodiscard]] std::uint64_t find_used(std::uint64_t from, std::uint64_t limit) const;
   void give_back(std::uint64_t word, std::uint64_t mask);
 
   std::uint64_t blocks_;

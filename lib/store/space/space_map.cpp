@@ -364,4 +364,36 @@ Result<void> SpaceMap::load_segment(std::size_t index, std::string_view bitmap) 
   return {};
 }
 
+BlockRun SpaceMap::find_used(BlockNo from, std::uint64_t most) const {
+  const std::scoped_lock lock(mutex_);
+  if (from.value() >= total_) {
+    return {from, 0};
+  }
+  for (std::size_t index = segment_of(from); index < segments_.size(); ++index) {
+    const Segment& segment = segments_[index];
+    const std::uint64_t blocks = segment.map.blocks();
+    const std::uint64_t begin = from > segment.first ? from - segment.first : 0;
+    const std::uint64_t first = segment.map.find_used(begin, blocks);
+    if (first < blocks) {
+      const std::uint64_t limit = std::min(blocks, first + most);
+      const SegmentBitmap::Range free = segment.map.find_free(first, limit, 1);
+      return {segment.first + first, (free.count == 0 ? limit : free.first) - first};
+    }
+  }
+  return {from, 0};
+}
+
+std::uint64_t SpaceMap::used_from(BlockNo from) const {
+  const std::scoped_lock lock(mutex_);
+  std::uint64_t used = 0;
+  for (const Segment& segment : segments_) {
+    if (from <= segment.first) {
+      used += segment.map.used_from(0);
+    } else if (from - segment.first < segment.map.blocks()) {
+      used += segment.map.used_from(from - segment.first);
+    }
+  }
+  return used;
+}
+
 }  // namespace odx

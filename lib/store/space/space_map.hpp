@@ -67,6 +67,12 @@ class SpaceMap {
   [[nodiscard]] SpaceStats stats() const;
   [[nodiscard]] bool is_free(BlockNo block) const;
 
+  // The first run of blocks at or behind `from` that are not free, at most `most` of them; none
+  // (count 0) behind the last. A run ends where its segment does.
+  [[nodiscard]] BlockRun find_used(BlockNo from, std::uint64_t most) const;
+  // Blocks at or behind `from` that are not free.
+  [[nodiscard]] std::uint64_t used_from(BlockNo from) const;
+
   // One segment's bitmap (bit set = used, pending counts as used), for saving at clean unmount;
   // and back: bit n of byte n / 8 is the segment's block n. load replaces the segment's state,
   // before anything of it has been deferred; it fails with corruption if the size is wrong.

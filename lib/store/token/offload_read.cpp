@@ -117,7 +117,7 @@ Tokens::Answer Tokens::grant(InodeNo ino, const OffloadCaller& caller, odx_offlo
   core_.counters.tokens_created.fetch_add(1, std::memory_order_relaxed);
   if (record.due_ns < next_due_ns_.load()) {
     announce_due(record.due_ns);
-    core_.wake_reclaimer();
+    core_.background_bell.ring();
   }
   if (plan.sync) {
     if (const Result<void> durable = core_.meta->wait_durable(seq); !durable) {
