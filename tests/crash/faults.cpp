@@ -53,6 +53,24 @@ const char* name_of(Fault::Kind kind) {
   return "?";
 }
 
+// What was not synced before something was acknowledged, as the sync of it had failed. A segment
+// that is not finished is thrown away instead, and LMDB writes a transaction all anew that found no
+// room.
+std::string forgotten_sync(const std::vector<Entry>& entries, int error) {
+  std::string failed;
+  for (const Entry& entry : entries) {
+    const bool matters =
+        entry.name != "data/new.seg" && !(error == ENOSPC && entry.name.starts_with("meta"));
+    if ((entry.kind == Entry::Kind::kSyncFailed || entry.kind == Entry::Kind::kSyncDirFailed) &&
+        matters) {
+      failed = entry.name;
+    } else if (entry.kind == Entry::Kind::kAcknowledge && !failed.empty()) {
+      return failed;
+    }
+  }
+  return {};
+}
+
 bool names_block(const CheckReport& report, const std::string& block) {
   for (const std::string& problem : report.problems) {
     if (problem.starts_with("block " + block + ":")) {
@@ -74,6 +92,9 @@ std::string Sweep::judge_run(const Recording& recording, const Plan& plan) {
   }
   if (!recording.struck) {
     return recording.error;
+  }
+  if (const std::string path = forgotten_sync(recording.entries, plan.fault.error); !path.empty()) {
+    return "the sync of " + path + " failed, and later ones are believed";
   }
   const bool quiet = recording.error.empty() && !recording.failed;
   if (quiet && plan.fault.kind == Kind::kFail) {

@@ -571,7 +571,9 @@ void Recorder::sync_failed(ino_t file_or_directory) {
     entry.kind = Entry::Kind::kSyncDirFailed;
     entry.name = dir->second;
   } else {
-    add(Entry::Kind::kSyncFailed, file_or_directory);
+    if (Entry* entry = add(Entry::Kind::kSyncFailed, file_or_directory)) {
+      entry->name = paths_[entry->file];
+    }
   }
 }
 

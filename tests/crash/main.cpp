@@ -2,12 +2,16 @@
 //
 //   crash_sweep [--seed N] [--points N] [--soak SECONDS] [--jobs N] [--workload N]
 //               [--lie segments|journal|base-data|base-meta] [--faults] [--fail-allocations]
-//               [--step N]
+//               [--step N] [--concurrent] [--exhaustive [--ops N] [--part K/N]]
 //
 // Exits 0 if nothing was found (with --lie: if something was). --workload runs one workload alone.
 // --faults strikes the first, second, third, ... call instead, with one kind of fault for each
 // workload in turn; --fail-allocations fails every Nth allocation (a prime near 100 unless --step
 // says otherwise; --step 1 --workload N: every single one).
+// --concurrent has three threads work at once. --exhaustive goes through every sequence of up to
+// two steps and a sample of those of three; with --ops N through every one of up to N steps, or
+// with
+// --part K/N through the K-th part of N of them (K from 0).
 // ODX_QUICK=1 in the environment divides the points by 20.
 #include <fmt/core.h>
 #include <sys/statvfs.h>
@@ -43,6 +47,9 @@ struct Settings {
   Lie lie = Lie::kNone;
   bool faults = false;
   bool allocations = false;
+  bool concurrent = false;
+  bool exhaustive = false;
+  Sweep::Bounds bounds{3, 0, 1, 1500, 1};
   std::uint64_t step = 97;
 };
 
@@ -52,6 +59,14 @@ Settings parse(int argc, char** argv) {
     const std::string name = argv[i];
     if (name == "--faults") {
       settings.faults = true;
+      continue;
+    }
+    if (name == "--concurrent") {
+      settings.concurrent = true;
+      continue;
+    }
+    if (name == "--exhaustive") {
+      settings.exhaustive = true;
       continue;
     }
     if (name == "--fail-allocations") {
@@ -70,6 +85,12 @@ Settings parse(int argc, char** argv) {
       settings.soak = std::stod(value);
     } else if (name == "--jobs") {
       settings.jobs = std::max(1, std::stoi(value));
+    } else if (name == "--ops") {
+      settings.bounds.longest = static_cast<unsigned>(std::stoul(value));
+      settings.bounds.sample = 0;
+    } else if (name == "--part") {
+      settings.bounds.part = std::stoull(value);
+      settings.bounds.parts = std::stoull(value.substr(value.find('/') + 1));
     } else if (name == "--step") {
       settings.step = std::max(1ULL, std::stoull(value));
     } else if (name == "--workload") {
@@ -86,6 +107,8 @@ Settings parse(int argc, char** argv) {
   }
   if (std::getenv("ODX_QUICK") != nullptr && settings.lie == Lie::kNone) {
     settings.points /= 20;
+    settings.bounds.longest = std::min(settings.bounds.longest, 2U);
+    settings.bounds.sample = 150;
   }
   return settings;
 }
@@ -126,7 +149,8 @@ void report(Sweep& sweep, const Settings& settings, std::uint64_t workload,
     fmt::print("  {:3} {}\n", i + 1, violation.done[i]);
   }
   std::fflush(stdout);
-  if (settings.lie == Lie::kNone && !settings.faults && !settings.allocations) {
+  if (settings.lie == Lie::kNone && !settings.faults && !settings.allocations &&
+      !settings.concurrent && !settings.exhaustive) {
     const std::vector<Op> fewer = sweep.minimise(workload, Sweep::ops_of(workload));
     if (const auto still = sweep.workload(workload, fewer)) {
       fmt::print("the least that shows it ({} operations):\n  {}\n  {}\n", fewer.size(),
@@ -171,6 +195,9 @@ std::optional<Violation> one_workload(Sweep& sweep, const Settings& settings,
   if (settings.faults) {
     return faults_of(sweep, workload);
   }
+  if (settings.concurrent) {
+    return sweep.concurrent(workload);
+  }
   return settings.allocations ? sweep.failing_allocations(workload, settings.step)
                               : sweep.workload(workload);
 }
@@ -183,6 +210,21 @@ int work(const Settings& settings, unsigned job) {
   };
   const Place place;
   Sweep sweep(place.path, settings.lie);
+  if (settings.exhaustive) {
+    Sweep::Bounds bounds = settings.bounds;
+    // This job's share of the part.
+    bounds.part += bounds.parts * job;
+    bounds.parts *= settings.jobs;
+    bounds.seed = settings.seed;
+    const auto violation = sweep.exhaustive(bounds);
+    if (violation) {
+      report(sweep, settings, 0, *violation);
+    }
+    fmt::print("job {}: {} sequences, {} crash points, {} different images, in {:.1f} s\n", job,
+               sweep.runs(), sweep.points(), sweep.images(), seconds());
+    std::fflush(stdout);
+    return violation ? 1 : 0;
+  }
   std::uint64_t workload = settings.only != 0 ? settings.only : settings.seed + job;
   int found = 0;
   for (; found == 0; workload += settings.jobs) {

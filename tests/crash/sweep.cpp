@@ -83,6 +83,32 @@ Sweep::Sweep(const std::string& root, Lie lie) : root_(root), lie_(lie) {
   image_.emplace(root_ + "/image");
 }
 
+void seed_random(std::uint64_t seed) { seeded_random.seed(seed); }
+
+Base Sweep::make_base_of(const std::string& name, const std::vector<Op>& ops) {
+  seed_random(4711);
+  const std::string dir = root_ + "/base";
+  std::filesystem::remove_all(dir);
+  FormatOptions format;
+  format.limit_bytes = 16ULL << 20;
+  format.journal_bytes = 1ULL << 20;
+  must(Store::format(dir, format));
+  State state;
+  state.model.nodes[kRootInode.value()] = Node{S_IFDIR | 0755, 2, {}, {}, {}, 0};
+  auto store = must(Store::open(dir, open_options(clock_)));
+  Runner runner(*store, state, nullptr);
+  for (const Op& op : ops) {
+    must(runner.run(op));
+  }
+  state = runner.state();
+  must(store->close());
+  store.reset();
+  for (auto& [ino, node] : state.model.nodes) {
+    node.changed = 0;
+  }
+  return {name, Medium::load(dir), std::move(state)};
+}
+
 // `extra_syncs`: journal batches after which the ring is about to begin its next lap.
 Base Sweep::make_base(const std::string& name, std::size_t extra_syncs, bool fill, bool close) {
   seeded_random.seed(4711);
@@ -265,10 +291,13 @@ void Sweep::judge_live(Store& store, Recorder& recorder, const Plan& plan, Recor
 }
 
 std::string Sweep::verify_open(Store& store, const Recording& recording, std::uint64_t first,
-                               std::uint64_t last, bool at_length) {
+                               std::uint64_t last, bool at_length, std::string* state) {
   const Result<std::string> found = describe(store);
   if (!found) {
     return "reading the store: " + found.error().message();
+  }
+  if (state != nullptr) {
+    *state = *found;
   }
   const auto begin = recording.history.begin() + static_cast<std::ptrdiff_t>(first);
   const auto end = recording.history.begin() + static_cast<std::ptrdiff_t>(last) + 1;
@@ -349,7 +378,7 @@ std::string Sweep::verify_open(Store& store, const Recording& recording, std::ui
 }
 
 std::string Sweep::verify(const Recording& recording, std::uint64_t first, std::uint64_t last,
-                          std::uint64_t seed) {
+                          std::uint64_t seed, std::string* state) {
   const bool at_length = seed % 8 == 0;
   CheckOptions options;
   options.data = true;
@@ -367,7 +396,7 @@ std::string Sweep::verify(const Recording& recording, std::uint64_t first, std::
   if (!store) {
     return "opening: " + store.error().message();
   }
-  if (const std::string wrong = verify_open(**store, recording, first, last, at_length);
+  if (const std::string wrong = verify_open(**store, recording, first, last, at_length, state);
       !wrong.empty()) {
     return wrong;
   }

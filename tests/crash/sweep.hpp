@@ -1,7 +1,9 @@
 // Workloads, crashes at every sync and between, and what must hold afterwards.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -53,6 +55,22 @@ class Sweep {
   std::optional<Violation> faults(std::uint64_t seed, Fault::Kind kind, int error);
   // The same with allocations; `step`: every so many.
   std::optional<Violation> failing_allocations(std::uint64_t seed, std::uint64_t step);
+  // Every sequence of up to `longest` steps of a small alphabet over two files, each step with a
+  // sync after it or not: those whose number is `part` modulo `parts`; of the longest ones only
+  // `sample`, if that is not 0. (exhaustive.cpp)
+  struct Bounds {
+    unsigned longest = 2;
+    std::uint64_t part = 0;
+    std::uint64_t parts = 1;
+    std::uint64_t sample = 0;
+    std::uint64_t seed = 1;
+  };
+  std::optional<Violation> exhaustive(const Bounds& bounds);
+  [[nodiscard]] std::uint64_t images() const { return images_.size(); }
+
+  // Several threads at once, each in a directory of its own. (concurrent.cpp)
+  std::optional<Violation> concurrent(std::uint64_t seed);
+
   // Bits of used blocks change on the disk.
   std::optional<Violation> rot(std::uint64_t seed);
   // The host has no room when a store is first changed after it was closed, and then it has.
@@ -82,6 +100,7 @@ class Sweep {
   };
   void make_bases();
   Base make_base(const std::string& name, std::size_t extra_syncs, bool fill, bool close);
+  Base make_base_of(const std::string& name, const std::vector<Op>& ops);
   [[nodiscard]] const Base& base_of(std::uint64_t seed) const;
   Recording record(const Base& base, const std::vector<Op>& ops, const Plan& plan);
   void run_all(Store& store, Runner& runner, Recorder& recorder, const std::vector<Op>& ops,
@@ -94,10 +113,16 @@ class Sweep {
   std::string judge_damage(const Recording& recording);
   // What is wrong with the folder's store after a crash that must leave one of the states
   // [first, last] of the recording; empty if nothing is.
+  // `state`: what the store then was.
   std::string verify(const Recording& recording, std::uint64_t first, std::uint64_t last,
-                     std::uint64_t seed);
-  std::string verify_open(Store& store, const Recording& recording, std::uint64_t first,
-                          std::uint64_t last, bool at_length);
+                     std::uint64_t seed, std::string* state = nullptr);
+  static std::string verify_open(Store& store, const Recording& recording, std::uint64_t first,
+                                 std::uint64_t last, bool at_length, std::string* state);
+  // exhaustive.cpp
+  std::optional<Violation> sequence(const Base& base, const std::vector<Op>& ops,
+                                    std::size_t last_step);
+  std::string verify_once(const Medium& medium, const Recording& recording, std::uint64_t first,
+                          std::uint64_t last);
   // Every crash point of a recording that began with `disk`, whose store is then in one of the
   // states [first, last].
   std::optional<Violation> crashes(std::uint64_t seed, const std::string& name, PowerCut disk,
@@ -115,6 +140,12 @@ class Sweep {
   ManualClock clock_{kStartNs};
   std::vector<Base> bases_;
   std::optional<Folder> image_;
+  std::optional<Folder> live_;  // of exhaustive()
+  struct Seen {
+    std::string state;
+    std::string wrong;
+  };
+  std::map<std::array<std::uint64_t, 2>, Seen> images_;  // by their bytes
   std::uint64_t points_ = 0;
   std::uint64_t runs_ = 0;
 };
@@ -122,5 +153,7 @@ class Sweep {
 // Random numbers of the whole program, tokens' secrets included, from a seed: before the first
 // store.
 void use_seeded_random();
+// From here on.
+void seed_random(std::uint64_t seed);
 
 }  // namespace odx::crash

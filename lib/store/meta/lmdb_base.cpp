@@ -114,7 +114,9 @@ struct LmdbBase::ReadSlot {
 };
 
 LmdbBase::LmdbBase(Env env, std::string directory)
-    : directory_(std::move(directory)), env_(std::move(env)) {}
+    : directory_(std::move(directory)), env_(std::move(env)) {
+  idle_.reserve(kMaxSlots);  // giving one back must not fail
+}
 
 LmdbBase::~LmdbBase() = default;
 
@@ -226,14 +228,13 @@ Result<LmdbBase::Snapshot> LmdbBase::snapshot() const {
     if (unreadable_) {
       return std::unexpected(*unreadable_);
     }
-    ++in_use_;
-    if (!idle_.empty()) {
+    if (idle_.empty()) {
+      slot = std::make_unique<ReadSlot>();
+    } else {
       slot = std::move(idle_.back());
       idle_.pop_back();
     }
-  }
-  if (slot == nullptr) {
-    slot = std::make_unique<ReadSlot>();
+    ++in_use_;
   }
   // From here on the snapshot's destructor gives the slot back.
   Snapshot snapshot(*this, std::move(slot));
