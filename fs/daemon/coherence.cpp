@@ -44,6 +44,7 @@
 #include "coherence.hpp"
 
 #include <array>
+#include <vector>
 
 #include "base/log.hpp"
 #include "fuse_lowlevel.hpp"
@@ -77,8 +78,12 @@ Result<void> Coherence::write_back(InodeNo ino, Caller caller) {
 }
 
 void Coherence::write_back_all() {
+  const std::vector<InodeNo> dirty = inodes_.all_maybe_dirty();
+  if (dirty.empty()) {
+    return;
+  }
   view_->begin_write_back_of_all();
-  for (const InodeNo ino : inodes_.all_maybe_dirty()) {
+  for (const InodeNo ino : dirty) {
     drop_pages(ino, FileOffset(0), 0);
   }
 }

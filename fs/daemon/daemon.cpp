@@ -13,6 +13,7 @@
 #include <string>
 
 #include "base/log.hpp"
+#include "mount.hpp"
 #include "options.hpp"
 #include "server.hpp"
 #include "subtree.hpp"
@@ -37,8 +38,20 @@ Result<std::string> absolute(const std::string& path) {
   return std::string(resolved);
 }
 
+// A daemon that was killed leaves its mount behind, and that is in the way of a new one.
+void detach_dead_mounts(const Options& options) {
+  for (;;) {
+    const std::optional<MountEntry> there = find_mount_named(options.mount_point);
+    if (!there || there->source != options.store || there->owner != ::geteuid() ||
+        !is_dead(*there) || !unmount_filesystem(there->mount_point, UnmountMode::kDetach)) {
+      return;
+    }
+  }
+}
+
 Result<void> resolve_paths(Options& options) {
   options.store = ODX_TRY(absolute(options.store));
+  detach_dead_mounts(options);
   options.mount_point = ODX_TRY(absolute(options.mount_point));
   struct stat place {};
   if (::stat(options.mount_point.c_str(), &place) != 0) {

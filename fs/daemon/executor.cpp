@@ -7,8 +7,13 @@
 namespace odx::daemon {
 
 Executor::Executor(unsigned threads) {
-  for (unsigned i = 0; i < threads; ++i) {
-    threads_.emplace_back([this] { run(); });
+  try {
+    for (unsigned i = 0; i < threads; ++i) {
+      threads_.emplace_back([this] { run(); });
+    }
+  } catch (...) {
+    stop();
+    throw;
   }
 }
 

@@ -6,14 +6,20 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
+#include <memory>
+#include <set>
 #include <vector>
 
 #include "fuse_abi.hpp"
@@ -43,8 +49,9 @@ std::string unescape(std::string_view text) {
 }
 
 template <class Matches>
-std::vector<MountEntry> find_mounts(Matches matches) {
-  std::ifstream mounts("/proc/self/mountinfo");
+std::vector<MountEntry> find_mounts(Matches matches,
+                                    const std::string& list = "/proc/self/mountinfo") {
+  std::ifstream mounts(list);
   std::vector<MountEntry> found;
   for (std::string line; std::getline(mounts, line);) {
     std::optional<MountEntry> entry = parse_mountinfo_line(line);
@@ -53,6 +60,27 @@ std::vector<MountEntry> find_mounts(Matches matches) {
     }
   }
   return found;
+}
+
+std::optional<uid_t> owner_in(std::string_view options) {
+  constexpr std::string_view kOwner = "user_id=";
+  while (!options.empty()) {
+    const std::string_view option = options.substr(0, options.find(','));
+    if (option.starts_with(kOwner)) {
+      uid_t owner = 0;
+      const char* end = option.data() + option.size();
+      const auto got = std::from_chars(option.data() + kOwner.size(), end, owner);
+      return got.ec == std::errc{} && got.ptr == end ? std::optional(owner) : std::nullopt;
+    }
+    options.remove_prefix(std::min(option.size() + 1, options.size()));
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> resolve(const std::string& path) {
+  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr),
+                                                         &std::free);
+  return real != nullptr ? std::optional<std::string>(real.get()) : std::nullopt;
 }
 
 std::optional<MountEntry> newest(std::vector<MountEntry> mounts) {
@@ -259,6 +287,7 @@ std::optional<MountEntry> parse_mountinfo_line(std::string_view line) {
   entry.mount_point = unescape(words[4]);
   entry.type = unescape(words[dash + 1]);
   entry.source = unescape(words[dash + 2]);
+  entry.owner = owner_in(words.size() > dash + 3 ? words[dash + 3] : std::string_view());
   return entry;
 }
 
@@ -271,8 +300,60 @@ std::optional<MountEntry> find_mount_of(std::string_view source) {
   return newest(find_mounts([&](const MountEntry& entry) { return entry.source == source; }));
 }
 
+std::optional<MountEntry> find_mount_named(std::string path) {
+  while (path.size() > 1 && path.back() == '/') {
+    path.pop_back();
+  }
+  const auto slash = path.rfind('/');
+  const std::string name = path.substr(slash + 1);
+  if (!name.empty() && name != "." && name != "..") {
+    const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+    if (const auto real = resolve(parent)) {
+      if (auto entry = find_mount_at(*real == "/" ? "/" + name : *real + "/" + name)) {
+        return entry;
+      }
+    }
+  }
+  const auto real = resolve(path);
+  return real ? find_mount_at(*real) : std::nullopt;
+}
+
+std::vector<MountEntry> find_mounts_of(std::string_view source) {
+  auto mounts = find_mounts([&](const MountEntry& entry) { return entry.source == source; });
+  std::ranges::reverse(mounts);
+  return mounts;
+}
+
 std::vector<MountEntry> find_mounts_with(dev_t device) {
   return find_mounts([&](const MountEntry& entry) { return entry.device == device; });
+}
+
+std::optional<pid_t> other_holder_of(dev_t device) {
+  std::error_code error;
+  std::set<std::filesystem::path> seen = {
+      std::filesystem::read_symlink("/proc/self/ns/mnt", error)};
+  for (const auto& process : std::filesystem::directory_iterator("/proc", error)) {
+    const std::string name = process.path().filename().string();
+    pid_t pid = 0;
+    if (std::from_chars(name.data(), name.data() + name.size(), pid).ptr !=
+        name.data() + name.size()) {
+      continue;
+    }
+    const auto space = std::filesystem::read_symlink(process.path() / "ns/mnt", error);
+    if (!error && seen.insert(space).second &&
+        !find_mounts([&](const MountEntry& entry) { return entry.device == device; },
+                     (process.path() / "mountinfo").string())
+             .empty()) {
+      return pid;
+    }
+  }
+  return std::nullopt;
+}
+
+bool is_dead(const MountEntry& entry) {
+  struct statvfs answer {};
+  return ::statvfs(entry.mount_point.c_str(), &answer) != 0 &&
+         (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
 void tune_read_ahead(dev_t device) {

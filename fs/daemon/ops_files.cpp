@@ -139,19 +139,18 @@ void lseek(fuse_req_t req, fuse_ino_t number, off_t offset, int whence, fuse_fil
     ::fuse_reply_err(req, EINVAL);
     return;
   }
-  if (!fs.coherence.may_be_dirty(ino)) {
-    serve(req, "lseek", ino, [&] { return seek(req, ino, offset, whence); });
-    return;
-  }
-  const bool taken = fs.seekers.submit([&fs, req, ino, offset, whence] {
-    serve(req, "lseek", ino, [&]() -> Result<void> {
-      ODX_TRY(fs.coherence.write_back(ino, Coherence::Caller::kSeek));
+  serve(req, "lseek", ino, [&]() -> Result<void> {
+    if (!fs.coherence.may_be_dirty(ino)) {
       return seek(req, ino, offset, whence);
+    }
+    const bool taken = fs.seekers.submit([&fs, req, ino, offset, whence] {
+      serve(req, "lseek", ino, [&]() -> Result<void> {
+        ODX_TRY(fs.coherence.write_back(ino, Coherence::Caller::kSeek));
+        return seek(req, ino, offset, whence);
+      });
     });
+    return taken ? Result<void>() : fail(ENODEV);
   });
-  if (!taken) {
-    ::fuse_reply_err(req, ENODEV);
-  }
 }
 
 }  // namespace

@@ -76,8 +76,9 @@ void offload(fuse_req_t req, InodeNo ino, proto::Control control, const fuse_fil
   job->ino = ino;
   job->control = control;
   job->caller.uid = context->uid;
-  job->caller.readable = access != O_WRONLY;
-  job->caller.writable = access != O_RDONLY;
+  // The fourth mode, 3, gives neither right: a read-only mount lets it through.
+  job->caller.readable = access == O_RDONLY || access == O_RDWR;
+  job->caller.writable = access == O_WRONLY || access == O_RDWR;
   job->caller.disabled = !fs.options.offload;
   job->thread = context->pid;
   std::memcpy(&job->call, in, sizeof job->call);

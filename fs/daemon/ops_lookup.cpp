@@ -11,7 +11,10 @@ namespace {
 void lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
   serve(req, "lookup", InodeNo(parent), [&]() -> Result<void> {
     Filesystem& fs = filesystem_of(req);
-    const Result<InodePtr> inode = fs.store.names().lookup(InodeNo(parent), name);
+    // "." is the kernel's question for an inode of which it has no more than a file handle.
+    const Result<InodePtr> inode = std::string_view(name) == "."
+                                       ? fs.store.names().get(InodeNo(parent))
+                                       : fs.store.names().lookup(InodeNo(parent), name);
     if (inode) {
       reply_entry(fs, req, **inode);
       return {};

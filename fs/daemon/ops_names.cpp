@@ -23,12 +23,13 @@ Result<std::optional<Acl>> default_acl(Filesystem& fs, InodeNo dir) {
 }
 
 Result<InodePtr> make(Filesystem& fs, InodeNo dir, std::string_view name, const NewInode& what) {
-  return name.empty() ? fs.store.names().create_unnamed(what)
+  return name.empty() ? fs.store.names().create_unnamed(what, dir)
                       : fs.store.names().create(dir, name, what);
 }
 
 // Gives a new inode its access lists, and only then the permissions for others than its owner.
-Result<InodePtr> dress(Filesystem& fs, const Inode& inode, const Acl& inherited, const Acl& access) {
+Result<InodePtr> dress(Filesystem& fs, const Inode& inode, const Acl& inherited,
+                       const Acl& access) {
   Names& names = fs.store.names();
   if (inode.is_directory()) {
     ODX_TRY(names.set_xattr(inode.ino, kDefaultAcl, inherited.encode(), Names::XattrMode::kAny));
@@ -93,8 +94,8 @@ void create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode,
             fuse_file_info* file) {
   serve(req, "create", InodeNo(parent), [&]() -> Result<void> {
     Filesystem& fs = filesystem_of(req);
-    Result<InodePtr> inode = create_inode(fs, InodeNo(parent), name, new_inode(req, mode),
-                                          ::fuse_req_ctx(req)->umask);
+    Result<InodePtr> inode =
+        create_inode(fs, InodeNo(parent), name, new_inode(req, mode), ::fuse_req_ctx(req)->umask);
     if (!inode && inode.error().errno_value() == EEXIST) {
       inode = open_existing(fs, InodeNo(parent), name, file->flags);
     }
@@ -147,7 +148,7 @@ void rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_
             const char* new_name, unsigned int flags) {
   serve(req, "rename", InodeNo(parent), [&]() -> Result<void> {
     RenameMode mode = RenameMode::kReplace;
-    switch (flags) {
+    switch (flags & ~unsigned{RENAME_WHITEOUT}) {
       case 0:
         break;
       case RENAME_NOREPLACE:
@@ -160,8 +161,11 @@ void rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_
         return fail(EINVAL);
     }
     Filesystem& fs = filesystem_of(req);
-    const InodePtr replaced = ODX_TRY(fs.store.names().rename(
-        InodeNo(parent), name, InodeNo(new_parent), new_name, mode));
+    // What overlayfs takes for "deleted": device 0:0.
+    const NewInode whiteout = new_inode(req, S_IFCHR);
+    const InodePtr replaced =
+        ODX_TRY(fs.store.names().rename(InodeNo(parent), name, InodeNo(new_parent), new_name, mode,
+                                        (flags & RENAME_WHITEOUT) != 0 ? &whiteout : nullptr));
     if (replaced != nullptr) {
       fs.lost_name(*replaced);
     }

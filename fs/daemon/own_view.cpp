@@ -58,7 +58,8 @@ Fd OwnView::open(InodeNo ino, int flags) {
                                   static_cast<std::uint32_t>(ino.value()),
                                   static_cast<std::uint32_t>(kGeneration)};
   std::memcpy(raw + sizeof(file_handle), words, sizeof words);
-  Fd file(::open_by_handle_at(root.get(), handle, flags | O_CLOEXEC));
+  // O_NONBLOCK: a lease that somebody holds on the file is not waited for (45 s, by default).
+  Fd file(::open_by_handle_at(root.get(), handle, flags | O_CLOEXEC | O_NONBLOCK));
   if (!file.valid() && errno == EPERM && !forbidden_.exchange(true)) {
     log::info(
         "without CAP_DAC_READ_SEARCH, modification times after offload writes show late on "

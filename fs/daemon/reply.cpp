@@ -3,6 +3,7 @@
 #include <sys/uio.h>
 
 #include <new>
+#include <system_error>
 
 #include "base/log.hpp"
 
@@ -19,8 +20,12 @@ int errno_of(const Error& error, std::string_view operation, InodeNo ino) {
     value = EIO;
   }
   if (value == EIO) {
-    log::error("{} of inode {}: {} ({}:{})", operation, ino.value(), error.message(),
-               error.where().file_name(), error.where().line());
+    try {
+      log::error("{} of inode {}: {} ({}:{})", operation, ino.value(), error.message(),
+                 error.where().file_name(), error.where().line());
+    } catch (const std::bad_alloc&) {
+      // The caller gets the error all the same.
+    }
   }
   return value;
 }
@@ -29,7 +34,14 @@ Error error_of(const std::exception& exception) {
   if (dynamic_cast<const std::bad_alloc*>(&exception) != nullptr) {
     return Error(ENOMEM);
   }
-  return Error(EIO, exception.what());
+  try {
+    if (const auto* error = dynamic_cast<const std::system_error*>(&exception)) {
+      return Error(error->code().value(), "cannot start a thread");  // what else throws these
+    }
+    return Error(EIO, exception.what());
+  } catch (const std::bad_alloc&) {
+    return Error(EIO);
+  }
 }
 
 bool RawRequest::reply(std::span<const std::byte> data) { return send(0, data); }

@@ -18,6 +18,7 @@
 
 #include "base/log.hpp"
 #include "mount.hpp"
+#include "reply.hpp"
 #include "subtree.hpp"
 
 namespace odx::daemon {
@@ -56,8 +57,10 @@ Result<std::unique_ptr<Server>> Server::start(Options options) {
   // The kernel may wait for us when it is short of memory; we must not wait for it in turn.
   ::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
   std::unique_ptr<Server> server(new Server(std::move(options)));
-  ODX_TRY(server->open_store());
-  ODX_TRY(server->mount());
+  ODX_TRY(guarded([&]() -> Result<void> {
+    ODX_TRY(server->open_store());
+    return server->mount();
+  }));
   return server;
 }
 
@@ -110,16 +113,18 @@ Result<void> Server::serve_at(const std::string& mount_point, bool read_only) {
   const std::optional<MountEntry> entry = find_mount_at(mount_point);
   fs_->device = entry ? entry->device : 0;
   view_ = std::make_unique<OwnView>(options_.mount_point, fs_->device);
-  Result<std::unique_ptr<Transport>> transport = Transport::create(std::move(device), *fs_);
-  Result<void> started;
-  if (transport) {
-    transport_ = std::move(*transport);
+  const Result<void> started = guarded([&]() -> Result<void> {
+    transport_ = ODX_TRY(Transport::create(std::move(device), *fs_));
     fs_->coherence.attach(transport_->session(), view_.get());
-    started = transport_->start();
-  }
-  if (!transport || !started) {
+    return transport_->start();
+  });
+  if (!started) {
+    // The threads first: if it is threads that are short, fusermount3 cannot be started either.
+    fs_->controllers.stop();
+    fs_->seekers.stop();
+    transport_.reset();
     (void)unmount_filesystem(mount_point, UnmountMode::kDetach);
-    return transport ? std::move(started) : std::unexpected(transport.error());
+    return started;
   }
   if (entry && ::geteuid() == 0) {
     tune_read_ahead(entry->device);
@@ -176,6 +181,9 @@ void Server::unmount() {
       log::warn("{}", detached.error().message());
     }
   }
+  // Who holds files of a mount that was detached, or that lives on in another mount namespace, has
+  // written to it like anybody else. If nobody does, the connection is gone, and this does nothing.
+  fs_->coherence.write_back_all();
 }
 
 // The kernel ended the connection: after an unmount, or because somebody aborted it, which leaves

@@ -3,15 +3,20 @@
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <linux/openat2.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string_view>
+
+#include "odx/offload.h"
+#include "store/superblock.hpp"
 
 namespace odx::daemon {
 
@@ -43,6 +48,19 @@ std::uint64_t attributes_of(const Options& options) {
   attributes |= (options.mount_flags & MS_NOEXEC) != 0 ? MOUNT_ATTR_NOEXEC : 0;
   attributes |= (options.mount_flags & MS_NOSYMFOLLOW) != 0 ? MOUNT_ATTR_NOSYMFOLLOW : 0;
   return attributes;
+}
+
+// Whether the mount is a living daemon's that has this store. Anybody may call a mount of his own
+// what he likes, so the name means nothing if the owner is another.
+bool is_served(const MountEntry& entry, const Uuid& uuid) {
+  if (entry.owner != ::geteuid()) {
+    return false;
+  }
+  const Fd top(::open(entry.mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  struct stat place {};
+  odx_stat told{};
+  return top.valid() && ::fstat(top.get(), &place) == 0 && place.st_dev == entry.device &&
+         ::ioctl(top.get(), ODX_IOC_STAT, &told) == 0 && std::ranges::equal(uuid, told.uuid);
 }
 
 // `subdir` as seen from a mount whose root is the directory `root` of the store; nothing if it is
@@ -90,12 +108,15 @@ Result<void> attach_mount(const Fd& mount, const std::string& mount_point) {
 }
 
 Result<bool> join_mount(const Options& options) {
-  const std::optional<MountEntry> newest = find_mount_of(options.store);
-  if (!newest) {
+  const Superblock super = ODX_TRY(read_superblock(options.store));
+  const std::vector<MountEntry> mounts = find_mounts_of(options.store);
+  const auto ours = std::ranges::find_if(
+      mounts, [&](const MountEntry& entry) { return is_served(entry, super.uuid); });
+  if (ours == mounts.end()) {
     return false;
   }
-  Error why(ENOENT, fmt::format("only the directory {} of the store is mounted", newest->root));
-  for (const MountEntry& there : find_mounts_with(newest->device)) {
+  Error why(ENOENT, fmt::format("only the directory {} of the store is mounted", ours->root));
+  for (const MountEntry& there : find_mounts_with(ours->device)) {
     const std::optional<std::string> subdir = relative_to(there.root, options.subdir);
     if (!subdir) {
       continue;

@@ -24,6 +24,7 @@
 
 #include "base/log.hpp"
 #include "operations.hpp"
+#include "reply.hpp"
 
 namespace odx::daemon {
 
@@ -128,7 +129,10 @@ Result<void> Transport::start() {
   {
     const std::lock_guard lock(mutex_);
     for (unsigned i = 0; i < initial_workers(); ++i) {
-      add_worker();
+      if (Result<void> added = add_worker(); !added) {
+        stopping_ = true;  // before any of them serves
+        return added;
+      }
     }
   }
   std::unique_lock lock(mutex_);
@@ -157,25 +161,34 @@ void Transport::stop() {
 }
 
 // Under mutex_.
-void Transport::add_worker() {
+Result<void> Transport::add_worker() {
   if (stopping_ || workers_.size() >= kMaxWorkers) {
-    return;
+    return {};
   }
   Worker& worker = workers_.emplace_back();
-  worker.incoming = AlignedBuffer(kBlockBytes + abi::kMaxPayloadBytes);
-  worker.scratch = AlignedBuffer(abi::kMaxPayloadBytes);
-  worker.own_device = Fd(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
-  auto main_device = static_cast<std::uint32_t>(device_);
-  if (worker.own_device.valid() &&
-      ::ioctl(worker.own_device.get(), FUSE_DEV_IOC_CLONE, &main_device) != 0) {
-    worker.own_device.reset();
+  const Result<void> started = guarded([&]() -> Result<void> {
+    worker.incoming = AlignedBuffer(kBlockBytes + abi::kMaxPayloadBytes);
+    worker.scratch = AlignedBuffer(abi::kMaxPayloadBytes);
+    worker.own_device = Fd(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+    auto main_device = static_cast<std::uint32_t>(device_);
+    if (worker.own_device.valid() &&
+        ::ioctl(worker.own_device.get(), FUSE_DEV_IOC_CLONE, &main_device) != 0) {
+      worker.own_device.reset();
+    }
+    worker.thread = std::thread([this, &worker] { run(worker); });
+    return {};
+  });
+  if (!started) {
+    workers_.pop_back();  // no memory, or no more threads
   }
-  worker.thread = std::thread([this, &worker] { run(worker); });
+  return started;
 }
 
 void Transport::run(Worker& worker) {
   const int device = worker.own_device.valid() ? worker.own_device.get() : device_;
   ReplyDevice::use(device);
+  // At the start nobody serves before it is sure that there are enough of us.
+  { const std::lock_guard lock(mutex_); }
   while (!stopping_ && receive(worker, device)) {
   }
   if (!stopping_) {
@@ -213,7 +226,7 @@ bool Transport::receive(Worker& worker, int device) {
   fs_.requests.fetch_add(1, std::memory_order_relaxed);
   if (was_last_idle && may_wait_for_disk(header->opcode)) {
     const std::lock_guard lock(mutex_);
-    add_worker();
+    (void)add_worker();  // those that there are will do
   }
   dispatch(message, worker);
   return true;

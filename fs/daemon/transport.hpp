@@ -50,7 +50,7 @@ class Transport {
   };
 
   explicit Transport(Filesystem& fs) : fs_(fs) {}
-  void add_worker();
+  Result<void> add_worker();
   void run(Worker& worker);
   // False: the connection has ended.
   bool receive(Worker& worker, int device);

@@ -10,22 +10,23 @@
 //   - The main thread is the last one, and hangs where the kernel closes the process's files for
 //   it:
 //     one of them is a file of our own mount, and closing that writes it back. That is before the
-//     death signal. But files are closed in the order of their numbers, and number 0 is the
-//     writing end of a pipe that the child reads.
+//     death signal. But files are closed in the order of their numbers, and closing number 0 gives
+//     up a POSIX record lock at once, for which the child waits. (What a file's last release does,
+//     the end of a pipe for one, is put off until after the last of them is closed.)
 #include "watchdog.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <climits>
 
 #include "base/fd.hpp"
@@ -69,24 +70,45 @@ void abort_connection(const std::string& mount_point, const std::string& control
   }
 }
 
-// The child. `line` ends when the parent's descriptor 0 is closed.
-[[noreturn]] void watch(pid_t parent, int line, const std::string& mount_point,
-                        const std::string& control) {
+struct Orders {
+  std::string mount_point;
+  std::string control;
+};
+const Orders* g_orders = nullptr;  // of the child; system calls are all that is done with it
+
+[[noreturn]] void act() {
+  abort_connection(g_orders->mount_point, g_orders->control);
+  ::_exit(0);
+}
+
+flock whole_file() {
+  flock lock{};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  return lock;
+}
+
+// The child. Descriptor 0 is the file that the parent has locked.
+[[noreturn]] void watch(pid_t parent, const Orders& orders) {
   ::setsid();  // not the terminal's signals
+  ::close_range(1, UINT_MAX, 0);
+  g_orders = &orders;
+  struct sigaction action {};
+  action.sa_handler = [](int) { act(); };
+  ::sigaction(SIGUSR1, &action, nullptr);
   sigset_t death;
   ::sigemptyset(&death);
   ::sigaddset(&death, SIGUSR1);
-  ::sigprocmask(SIG_BLOCK, &death, nullptr);
+  ::sigprocmask(SIG_UNBLOCK, &death, nullptr);
   ::prctl(PR_SET_PDEATHSIG, SIGUSR1);
-  ::dup2(line, 0);
-  ::close_range(1, UINT_MAX, 0);
-  const int signals = ::signalfd(-1, &death, SFD_CLOEXEC);
   ::prctl(PR_SET_NAME, "odxfs-watchdog");
-  pollfd events[2] = {{0, 0, 0}, {signals, POLLIN, 0}};
-  while (::getppid() == parent && ::poll(events, 2, -1) < 0) {
+  flock lock = whole_file();
+  while (::getppid() == parent && ::fcntl(STDIN_FILENO, F_SETLKW, &lock) != 0) {
+    if (errno != EINTR) {
+      ::pause();  // the death signal has to do
+    }
   }
-  abort_connection(mount_point, control);
-  ::_exit(0);
+  act();
 }
 
 }  // namespace
@@ -94,24 +116,25 @@ void abort_connection(const std::string& mount_point, const std::string& control
 Result<void> Watchdog::start(const std::string& mount_point, dev_t device) {
   // A core dump would wait for the very thread that cannot be interrupted.
   ::prctl(PR_SET_DUMPABLE, 0);
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) {
+  // Everything that takes memory is done before the fork.
+  const Orders orders{mount_point, fmt::format("{}/{}/abort", kControls, minor(device))};
+  const pid_t parent = ::getpid();
+  Fd file(::memfd_create("odxfs-watchdog", MFD_CLOEXEC));
+  if (!file.valid() || ::dup3(file.get(), STDIN_FILENO, O_CLOEXEC) < 0) {
     return fail(errno, "cannot start the watchdog");
   }
-  const Fd line(ends[0]);
-  const Fd ours(ends[1]);
-  // Everything that takes memory is done before the fork.
-  const std::string control = fmt::format("{}/{}/abort", kControls, minor(device));
-  const pid_t parent = ::getpid();
+  // Before the lock: closing any descriptor of a file gives up the process's locks on it.
+  file.reset();
+  flock lock = whole_file();
+  if (::fcntl(STDIN_FILENO, F_SETLK, &lock) != 0) {
+    return fail(errno, "cannot start the watchdog");
+  }
   child_ = ::fork();
   if (child_ < 0) {
     return fail(errno, "cannot start the watchdog");
   }
   if (child_ == 0) {
-    watch(parent, line.get(), mount_point, control);
-  }
-  if (::dup3(ours.get(), STDIN_FILENO, O_CLOEXEC) < 0) {
-    return fail(errno, "cannot keep the line to the watchdog");
+    watch(parent, orders);
   }
   return {};
 }

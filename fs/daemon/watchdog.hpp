@@ -18,7 +18,8 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
   ~Watchdog() { stop(); }
 
-  // From the main thread; after mounting. Standard input becomes the line to the child.
+  // From the main thread; after mounting. Standard input becomes the file that tells the
+  // child.
   Result<void> start(const std::string& mount_point, dev_t device);
   // Once the mount is gone: its device number may be somebody else's soon.
   void stop();

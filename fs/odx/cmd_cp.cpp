@@ -93,7 +93,8 @@ int run_cp(const Arguments& args, Streams& io) {
   TreeCopy copy(options, io);
   copy.measure(sources);
   for (const std::string& source : sources) {
-    copy.copy(source, into ? place_inside(destination, source) : destination);
+    const std::string place = into ? place_inside(destination, source) : destination;
+    copy.copy(source, place, place == destination);
   }
   return copy.problems() == 0 ? kDone : kFailed;
 }

@@ -5,18 +5,23 @@
 // has the store open, and its pid stands in there. Both are looked at before unmounting, so there
 // is no moment at which the daemon could go and something else be taken for it. The end of the
 // process is what is waited for; the lock alone counts too, because the pid means nothing if the
-// daemon lives in another pid namespace.
+// daemon lives in another pid namespace. The daemon of a read-only mount holds a shared lock, and
+// only the kernel's list of locks tells its pid; others may hold one as well, so that it is waited
+// for only while no other mount of the store is in sight.
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <poll.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
-#include <memory>
+#include <chrono>
+#include <fstream>
 #include <optional>
+#include <sstream>
 #include <string>
 
 #include "../daemon/mount.hpp"
@@ -30,11 +35,11 @@ namespace {
 
 class RunningDaemon {
  public:
-  // The daemon that has the store open for writing; empty if there is none. Errors: the LOCK file
-  // cannot be read.
+  // The daemon that has the store open; empty if there is none. Errors: the LOCK file cannot be
+  // read.
   static Result<std::optional<RunningDaemon>> find(const std::string& store) {
     const std::string path = store + "/LOCK";
-    Fd lock(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    Fd lock(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!lock.valid()) {
       if (errno == ENOENT) {
         return std::nullopt;
@@ -45,17 +50,31 @@ class RunningDaemon {
     if (daemon.closed_store()) {
       return std::nullopt;
     }
+    if (::flock(daemon.lock_.get(), LOCK_SH | LOCK_NB) == 0) {  // readers: the pid is an old one
+      ::flock(daemon.lock_.get(), LOCK_UN);
+      daemon.process_ = open_process(only_reader(daemon.lock_));
+    }
     return daemon;
   }
 
-  void wait_until_gone() {
+  // False: `in_vain()` says that the daemon will not go.
+  template <class InVain>
+  bool wait_until_gone(InVain in_vain) {
+    auto look = std::chrono::steady_clock::now();
     while (!exited(process_.valid() ? kSlowMs : kFastMs)) {
       if (closed_store()) {
         // All is safe. It has only to exit, if it is a process that can be seen from here.
         (void)exited(kSlowMs);
-        return;
+        return true;
+      }
+      if (const auto now = std::chrono::steady_clock::now(); now >= look) {
+        if (in_vain()) {
+          return false;
+        }
+        look = now + std::chrono::milliseconds(kSlowMs);
       }
     }
+    return true;
   }
 
  private:
@@ -71,12 +90,47 @@ class RunningDaemon {
       line.pop_back();
     }
     if (const auto pid = parse_number(line)) {
-      process_.reset(static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(*pid), 0)));
+      process_ = open_process(static_cast<pid_t>(*pid));
     }
   }
 
+  // Invalid if there is no such process, or it cannot be seen from here.
+  static Fd open_process(pid_t pid) {
+    return pid > 0 ? Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))) : Fd();
+  }
+
+  // The one process that holds a shared lock on the file, as far as the kernel tells; else 0.
+  static pid_t only_reader(const Fd& lock) {
+    struct stat place {};
+    if (::fstat(lock.get(), &place) != 0) {
+      return 0;
+    }
+    const std::string file =
+        fmt::format("{:02x}:{:02x}:{}", major(place.st_dev), minor(place.st_dev), place.st_ino);
+    // "1: FLOCK  ADVISORY  READ 123 fd:00:456 0 EOF"
+    std::ifstream locks("/proc/locks");
+    pid_t found = 0;
+    for (std::string line; std::getline(locks, line);) {
+      std::istringstream words(line);
+      std::string number;
+      std::string kind;
+      std::string how;
+      std::string access;
+      std::string where;
+      pid_t pid = 0;
+      if (words >> number >> kind >> how >> access >> pid >> where && kind == "FLOCK" &&
+          where == file) {
+        if (found != 0) {
+          return 0;
+        }
+        found = pid;
+      }
+    }
+    return found;
+  }
+
   [[nodiscard]] bool closed_store() const {
-    if (::flock(lock_.get(), LOCK_SH | LOCK_NB) != 0) {
+    if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
       return false;
     }
     ::flock(lock_.get(), LOCK_UN);
@@ -93,46 +147,19 @@ class RunningDaemon {
   Fd process_;  // pidfd
 };
 
-std::optional<std::string> resolve(const std::string& path) {
-  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr),
-                                                         &std::free);
-  return real != nullptr ? std::optional<std::string>(real.get()) : std::nullopt;
-}
-
-// Does not touch the mount itself at first: a mount without a daemon answers nothing.
-std::optional<daemon::MountEntry> find_mount(std::string path) {
-  while (path.size() > 1 && path.back() == '/') {
-    path.pop_back();
-  }
-  const auto slash = path.rfind('/');
-  const std::string name = path.substr(slash + 1);
-  if (!name.empty() && name != "." && name != "..") {
-    const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
-    if (const auto real = resolve(parent)) {
-      if (auto entry = daemon::find_mount_at(*real == "/" ? "/" + name : *real + "/" + name)) {
-        return entry;
-      }
-    }
-  }
-  const auto real = resolve(path);
-  return real ? daemon::find_mount_at(*real) : std::nullopt;
-}
-
 }  // namespace
 
 int run_unmount(const Arguments& args, Streams& io) {
   CommandLine line("unmount MOUNTPOINT",
                    "Unmounts an odxfs and waits until its daemon has written everything back, has\n"
-                   "closed the store and is gone; unless the store has other mount points. A "
-                   "read-only mount has nothing to finish, and its\n"
-                   "daemon is not waited for.");
+                   "closed the store and is gone; unless the store has other mount points.");
   line.operands(1, 1);
   if (const auto code = line.parse(args, io)) {
     return *code;
   }
 
   const std::string& path = line.operands()[0];
-  const auto mount = find_mount(path);
+  const auto mount = daemon::find_mount_named(path);
   if (!mount) {
     complain(io, path, "not a mount point of odxfs");
     return kFailed;
@@ -155,8 +182,20 @@ int run_unmount(const Arguments& args, Streams& io) {
           others.back().mount_point);
     return kDone;
   }
-  if (*running) {
-    (*running)->wait_until_gone();
+  if (!*running) {
+    return kDone;
+  }
+  std::string who;
+  const bool gone = (*running)->wait_until_gone([&] {
+    if (const auto other = daemon::find_mount_of(mount->source)) {
+      who = "on " + other->mount_point;
+    } else if (const auto pid = daemon::other_holder_of(mount->device)) {
+      who = fmt::format("in a mount namespace of process {}", *pid);
+    }
+    return !who.empty();
+  });
+  if (!gone) {
+    print(io.out, "{}: unmounted; its store is still mounted {}\n", path, who);
   }
   return kDone;
 }

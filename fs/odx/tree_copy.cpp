@@ -70,6 +70,9 @@ std::unexpected<Error> blame(const std::string& path, std::string_view why) {
 
 std::pair<dev_t, ino_t> key_of(const struct stat& st) { return {st.st_dev, st.st_ino}; }
 
+// Leads to the very file, a symbolic link included, without a way that others could change.
+std::string proc_path(const Fd& fd) { return fmt::format("/proc/self/fd/{}", fd.get()); }
+
 std::array<timespec, 2> times_of(const struct stat& st) { return {st.st_atim, st.st_mtim}; }
 
 // What was done to how much: "1.0 GiB by offload, 4.0 KiB by copy_file_range".
@@ -177,8 +180,9 @@ void TreeCopy::measure(const std::vector<std::string>& sources) {
   progress_.set_total(total);
 }
 
-void TreeCopy::copy(const std::string& source, const std::string& destination) {
-  copy_entry({AT_FDCWD, source.c_str(), source}, {AT_FDCWD, destination.c_str(), destination});
+void TreeCopy::copy(const std::string& source, const std::string& destination, bool named) {
+  copy_entry({AT_FDCWD, source.c_str(), source},
+             {AT_FDCWD, destination.c_str(), destination, named || !options_.recursive});
 }
 
 void TreeCopy::copy_entry(const Place& from, const Place& to) {
@@ -213,17 +217,24 @@ Result<void> TreeCopy::copy_any(const Place& from, const Place& to) {
     ODX_TRY(copy_special(from, to, st));
   }
   if (st.st_nlink > 1) {
-    linked_.emplace(key_of(st), to.path);
+    struct stat made {};
+    if (::fstatat(to.dir, to.name, &made, AT_SYMLINK_NOFOLLOW) == 0) {
+      linked_.emplace(key_of(st), Copied{to.path, key_of(made)});
+    }
   }
   return {};
 }
 
 Result<void> TreeCopy::copy_file(const Place& from, const Place& to) {
+  // O_NONBLOCK: it could have become a pipe since it was looked at.
   const int nofollow = options_.recursive ? O_NOFOLLOW : 0;
-  const Fd source(::openat(from.dir, from.name, O_RDONLY | O_CLOEXEC | nofollow));
+  const Fd source(::openat(from.dir, from.name, O_RDONLY | O_NONBLOCK | O_CLOEXEC | nofollow));
   struct stat st {};
   if (!source.valid() || ::fstat(source.get(), &st) != 0) {
     return blame(from.path, errno);
+  }
+  if (!S_ISREG(st.st_mode)) {
+    return blame(from.path, "is not a regular file any more");
   }
   bool created = false;
   const Fd destination =
@@ -234,6 +245,9 @@ Result<void> TreeCopy::copy_file(const Place& from, const Place& to) {
   }
   if (key_of(existing) == key_of(st)) {
     return blame(from.path, fmt::format("is the same file as {}", to.path));
+  }
+  if (options_.recursive && !S_ISREG(existing.st_mode)) {
+    return blame(to.path, "exists and is not a regular file");
   }
 
   struct Watch {
@@ -275,10 +289,18 @@ Result<void> TreeCopy::copy_file(const Place& from, const Place& to) {
 }
 
 Result<Fd> TreeCopy::open_destination(const Place& to, mode_t mode, bool& created) {
-  Fd fd(::openat(to.dir, to.name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
-  created = fd.valid();
+  const auto create = [&] {
+    Fd fd(::openat(to.dir, to.name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
+    created = fd.valid();
+    return fd;
+  };
+  Fd fd = create();
   if (!created && errno == EEXIST) {
-    fd.reset(::openat(to.dir, to.name, O_WRONLY | O_CLOEXEC));
+    const int how = to.follow ? 0 : O_NOFOLLOW | O_NONBLOCK;
+    fd.reset(::openat(to.dir, to.name, O_WRONLY | O_CLOEXEC | how));
+    if (!fd.valid() && !to.follow && errno == ELOOP && ::unlinkat(to.dir, to.name, 0) == 0) {
+      fd = create();
+    }
   }
   if (!fd.valid()) {
     return blame(to.path, errno);
@@ -298,7 +320,8 @@ Result<void> TreeCopy::copy_directory(const Place& from, const Place& to, const 
   if (!made && errno != EEXIST) {
     return blame(to.path, errno);
   }
-  const Fd destination(::openat(to.dir, to.name, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const Fd destination(
+      ::openat(to.dir, to.name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (to.follow ? 0 : O_NOFOLLOW)));
   struct stat own {};
   if (!destination.valid() || ::fstat(destination.get(), &own) != 0) {
     return blame(to.path, errno);
@@ -343,15 +366,23 @@ Result<void> TreeCopy::copy_special(const Place& from, const Place& to, const st
   if (!made) {
     return made;
   }
-  const bool owner_kept = ::geteuid() == 0 && ::fchownat(to.dir, to.name, st.st_uid, st.st_gid,
-                                                         AT_SYMLINK_NOFOLLOW) == 0;
-  if (!S_ISLNK(st.st_mode) &&
-      ::fchmodat(to.dir, to.name, st.st_mode & (owner_kept ? kPermissions : kPermissions & ~kSetId),
-                 0) != 0) {
+  // Held fast from here on: whoever may write in the directory could put something else there.
+  const Fd node(::openat(to.dir, to.name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat own {};
+  if (!node.valid() || ::fstat(node.get(), &own) != 0) {
+    return blame(to.path, errno);
+  }
+  if ((own.st_mode & S_IFMT) != (st.st_mode & S_IFMT) || own.st_nlink != 1) {
+    return blame(to.path, "was replaced while it was copied");
+  }
+  const bool owner_kept =
+      ::geteuid() == 0 && ::fchownat(node.get(), "", st.st_uid, st.st_gid, AT_EMPTY_PATH) == 0;
+  const mode_t mode = st.st_mode & (owner_kept ? kPermissions : kPermissions & ~kSetId);
+  if (!S_ISLNK(st.st_mode) && ::chmod(proc_path(node).c_str(), mode) != 0) {
     return blame(to.path, errno);
   }
   const auto times = times_of(st);
-  if (::utimensat(to.dir, to.name, times.data(), AT_SYMLINK_NOFOLLOW) != 0) {
+  if (::utimensat(node.get(), "", times.data(), AT_EMPTY_PATH) != 0) {
     return blame(to.path, errno);
   }
   say(from, to, S_ISLNK(st.st_mode) ? "symbolic link" : "special file");
@@ -363,8 +394,14 @@ bool TreeCopy::link_to_earlier(const Place& to, const struct stat& st) {
   if (earlier == linked_.end()) {
     return false;
   }
+  // The path may lead elsewhere by now.
+  const Fd copy(::open(earlier->second.path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat own {};
+  if (!copy.valid() || ::fstat(copy.get(), &own) != 0 || key_of(own) != earlier->second.key) {
+    return false;
+  }
   const auto link = [&] {
-    return ::linkat(AT_FDCWD, earlier->second.c_str(), to.dir, to.name, 0) == 0;
+    return ::linkat(AT_FDCWD, proc_path(copy).c_str(), to.dir, to.name, AT_SYMLINK_FOLLOW) == 0;
   };
   // If it cannot be linked, it is copied like any other.
   return link() || (errno == EEXIST && ::unlinkat(to.dir, to.name, 0) == 0 && link());

@@ -37,8 +37,9 @@ class TreeCopy {
   void measure(const std::vector<std::string>& sources);
 
   // Copies `source` to the very name `destination`. An existing file is overwritten in place, an
-  // existing directory is copied into.
-  void copy(const std::string& source, const std::string& destination);
+  // existing directory is copied into. `named`: a person chose that name, so that a link there is
+  // meant to be followed; others may have put links in the way of a tree, and those are not.
+  void copy(const std::string& source, const std::string& destination, bool named);
 
   [[nodiscard]] std::uint64_t problems() const { return problems_; }
 
@@ -48,6 +49,7 @@ class TreeCopy {
     int dir;
     const char* name;
     const std::string& path;
+    bool follow = false;  // a symbolic link that has the name
   };
   using FileKey = std::pair<dev_t, ino_t>;
 
@@ -55,7 +57,7 @@ class TreeCopy {
   void copy_entry(const Place& from, const Place& to);
   Result<void> copy_any(const Place& from, const Place& to);
   Result<void> copy_file(const Place& from, const Place& to);
-  // Opened for writing; created with `mode` if there was none.
+  // Opened for writing; created with `mode` if there was none, or a link that is not followed.
   Result<Fd> open_destination(const Place& to, mode_t mode, bool& created);
   Result<void> copy_directory(const Place& from, const Place& to, const struct stat& st);
   // Symlinks, fifos, sockets, devices. What has the name already is replaced.
@@ -74,8 +76,12 @@ class TreeCopy {
   Streams& io_;
   Progress progress_;
   std::uint64_t problems_ = 0;
+  struct Copied {
+    std::string path;
+    FileKey key;
+  };
   // First copy of every source inode that has more than one name.
-  std::map<FileKey, std::string> linked_;
+  std::map<FileKey, Copied> linked_;
   // Directories that this run made, so that a copy into itself ends.
   std::set<FileKey> made_;
 };

@@ -1,6 +1,7 @@
 #include "store/core.hpp"
 
 #include <algorithm>
+#include <new>
 #include <thread>
 
 #include "store/meta/keys.hpp"
@@ -73,7 +74,13 @@ Result<void> Core::allocate(std::uint64_t blocks, std::vector<BlockRun>& runs_ou
   }
 }
 
-void Core::settle_space() { space.settle(std::min(meta->durable(), snapshots.oldest_held())); }
+void Core::settle_space() noexcept {
+  try {
+    space.settle(std::min(meta->durable(), snapshots.oldest_held()));
+  } catch (const std::bad_alloc&) {
+    // The blocks are free; only the list of them, which nobody asked for, found no room.
+  }
+}
 
 std::uint64_t Core::host_reserve_bytes() const {
   return std::max<std::uint64_t>(super.limit_blocks / 50 * kBlockBytes, 64ULL << 20);
@@ -82,6 +89,11 @@ std::uint64_t Core::host_reserve_bytes() const {
 Result<bool> Core::grow(std::uint64_t seen_blocks) {
   const std::lock_guard lock(grow_mutex_);
   const std::uint64_t total = device->blocks();
+  // A segment that was made when there was no memory to note it.
+  if (const std::uint64_t known = space.stats().total_blocks; known < total) {
+    space.add_segment(total - known);
+    return true;
+  }
   if (total != seen_blocks) {
     return true;  // somebody else was faster
   }

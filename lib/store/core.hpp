@@ -82,7 +82,7 @@ class Core {
   Result<void> allocate(std::uint64_t blocks, std::vector<BlockRun>& runs_out);
 
   // Makes deferred blocks free as far as durability and readers allow.
-  void settle_space();
+  void settle_space() noexcept;
 
   // Bytes for statfs: the store's limit and what is left of it, the reserve and the host's free
   // space taken into account.

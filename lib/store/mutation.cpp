@@ -1,6 +1,7 @@
 #include "store/mutation.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "store/meta/keys.hpp"
 
@@ -90,7 +91,24 @@ Result<void> Mutation::put_checksums(BlockRun run, const std::uint32_t* crcs) {
 
 TxnSeq Mutation::seq() const { return core_->meta->committed() + 1; }
 
-Result<TxnSeq> Mutation::commit() {
+namespace {
+
+// Takes the nodes of a transaction that does not happen out of the cache.
+struct Withdrawal {
+  NodeCache& nodes;
+  TxnSeq seq;
+  const std::vector<NodeChange>& changes;
+  bool armed = true;
+  ~Withdrawal() {
+    if (armed) {
+      nodes.withdraw(seq, changes);
+    }
+  }
+};
+
+}  // namespace
+
+Result<TxnSeq> Mutation::commit(const std::function<void()>& published) {
   const std::vector<NodeChange> changes = ODX_TRY(trees_->finish());
   for (const auto& [ino, inode] : inodes_) {
     if (inode) {
@@ -106,6 +124,7 @@ Result<TxnSeq> Mutation::commit() {
   }
   if (kv_->writes().empty()) {
     const TxnSeq unchanged = core_->meta->committed();
+    published();
     lock_.unlock();
     return unchanged;
   }
@@ -117,17 +136,28 @@ Result<TxnSeq> Mutation::commit() {
   // old one in the cache's history. Inodes last: what is looked up in the KV state while an inode
   // is not published yet is void by then, so a deleted one cannot come back into the cache. Readers
   // that meet the new version too early wait for its snapshot (Core::view).
+  //
+  // All memory is taken before the KV state changes: until then running out of it only means that
+  // the transaction does not happen, and from then on nothing may fail.
   const TxnSeq seq = this->seq();
+  SpaceMap::Deferral freed = SpaceMap::prepare(trees_->freed_blocks());
+  std::vector<std::pair<InodeNo, InodePtr>> inodes;
+  inodes.reserve(inodes_.size());
+  for (auto& [ino, inode] : inodes_) {
+    inodes.emplace_back(ino, inode ? std::make_shared<const Inode>(std::move(*inode)) : nullptr);
+  }
+  Withdrawal withdrawal{core_->nodes, seq, changes};
   core_->nodes.publish(seq, changes);
   ODX_CHECK(ODX_TRY(core_->meta->commit(kv_->take_writes())) == seq);
-  for (auto& [ino, inode] : inodes_) {
-    core_->inodes.publish(ino, inode ? std::make_shared<const Inode>(std::move(*inode)) : nullptr,
-                          seq);
+  withdrawal.armed = false;
+  for (auto& [ino, inode] : inodes) {
+    core_->inodes.publish(ino, std::move(inode), seq);
   }
   core_->clean_mark = false;
   core_->snapshots.publish(seq);
-  core_->space.defer(seq, trees_->freed_blocks());
+  core_->space.defer(seq, std::move(freed));
   core_->nodes.trim(core_->snapshots.oldest());
+  published();
 
   const std::int64_t queued = trees_->reclaim_delta();
   core_->reclaim_pending.fetch_add(static_cast<std::uint64_t>(queued));

@@ -4,6 +4,7 @@
 // device I/O happens. Nothing is visible to anybody before commit().
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -50,8 +51,10 @@ class Mutation {
   [[nodiscard]] std::int64_t now_ns() const { return core_->clock->now_ns(); }
   [[nodiscard]] TxnSeq seq() const;  // the number that commit() will answer with
 
-  // Makes everything visible at once. After this the Mutation is spent.
-  Result<TxnSeq> commit();
+  // Makes everything visible at once. After this the Mutation is spent. `published` is called once
+  // nothing can fail any more, still under the mutation lock: for what is counted beside the
+  // records. It must not throw.
+  Result<TxnSeq> commit(const std::function<void()>& published = [] {});
 
  private:
   using Counters = std::map<std::string, std::uint64_t, std::less<>>;

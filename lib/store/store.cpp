@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 #include <sodium.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include <algorithm>
@@ -18,6 +19,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "base/log.hpp"
 #include "store/background.hpp"
 #include "store/meta/keys.hpp"
 #include "store/mutation.hpp"
@@ -89,21 +91,32 @@ Result<void> format_in(const std::string& dir, const FormatOptions& options) {
   return write_superblock(dir, super);
 }
 
+constexpr int kMaxLockBytes = 32;  // it holds a number and a new line
+
 // Whose lock it is, for people.
 std::string holder_of(int lock_fd) {
-  char text[32] = {};
+  char text[kMaxLockBytes] = {};
   const ssize_t got = ::pread(lock_fd, text, sizeof text - 1, 0);
   return got > 0 ? std::string(text, std::strcspn(text, "\n")) : "?";
 }
 
 Result<Fd> lock_store(const std::string& dir, bool read_only) {
   const std::string path = dir + "/LOCK";
-  Fd lock(::open(path.c_str(), (read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC, 0600));
+  // Who may write in the directory could have put a link there, or a pipe.
+  const int flags = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+  Fd lock(::open(path.c_str(), flags | (read_only ? O_RDONLY : O_RDWR | O_CREAT), 0600));
   if (!lock.valid()) {
     if (read_only && errno == ENOENT) {
       return lock;  // formatted and never opened since
     }
     return fail(errno, path);
+  }
+  struct stat status {};
+  if (::fstat(lock.get(), &status) != 0) {
+    return fail(errno, path);
+  }
+  if (!S_ISREG(status.st_mode) || status.st_nlink > 1 || status.st_size > kMaxLockBytes) {
+    return fail(EINVAL, path + " is not the lock file of a store");
   }
   if (::flock(lock.get(), (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
     return fail(EBUSY, fmt::format("{} is in use by process {}", dir, holder_of(lock.get())));
@@ -166,21 +179,29 @@ Result<void> load_space(Core& core) {
   for (std::uint64_t at = 0; at < blocks; at += kSegmentBlocks) {
     core.space.add_segment(std::min(kSegmentBlocks, blocks - at));
   }
-  core.clean_mark = ODX_TRY(core.meta->get(keys::counter("clean"))).has_value();
-  std::vector<std::string> bitmaps;
-  while (core.clean_mark && bitmaps.size() < core.space.segments()) {
-    auto saved = ODX_TRY(core.meta->get(keys::bitmap(bitmaps.size())));
-    if (!saved) {
-      break;  // a segment added after that unmount, by a mount that did not live to its first
-              // commit
-    }
-    bitmaps.push_back(*std::move(saved));
+  const auto mark = core.meta->get(keys::counter("clean"));
+  if (!mark && !mark.error().is_corruption()) {
+    return std::unexpected(mark.error());
   }
-  if (!core.clean_mark || bitmaps.size() < core.space.segments()) {
+  core.clean_mark = !mark || mark->has_value();  // the first commit takes it back
+  if (!mark || !*mark) {
     return rebuild_space(core);
   }
-  for (std::size_t i = 0; i < bitmaps.size(); ++i) {
-    ODX_TRY(core.space.load_segment(i, bitmaps[i]));
+  // Segments added after that unmount, by a mount that did not live to its first commit, have no
+  // saved bitmap. One that has, and is not there, is lost: its number must not be used again.
+  if (const auto lost = core.meta->get(keys::bitmap(core.space.segments())); !lost || *lost) {
+    return corrupt(
+        fmt::format("segment {} and those behind it are missing", core.space.segments()));
+  }
+  for (std::size_t i = 0; i < core.space.segments(); ++i) {
+    const auto saved = core.meta->get(keys::bitmap(i));
+    if (!saved && !saved.error().is_corruption()) {
+      return std::unexpected(saved.error());
+    }
+    if (!saved || !*saved) {
+      return rebuild_space(core);
+    }
+    ODX_TRY(core.space.load_segment(i, **saved));
   }
   return {};
 }
@@ -189,6 +210,10 @@ Result<void> save_space(Core& core) {
   WriteSet writes;
   for (std::size_t i = 0; i < core.space.segments(); ++i) {
     writes.emplace(keys::bitmap(i), core.space.save_segment(i));
+  }
+  for (std::size_t gone = core.space.segments(); ODX_TRY(core.meta->get(keys::bitmap(gone)));
+       ++gone) {
+    writes.emplace(keys::bitmap(gone), std::nullopt);
   }
   writes.emplace(keys::counter("clean"), std::string());
   ODX_TRY(core.meta->commit(std::move(writes)));
@@ -265,15 +290,15 @@ Result<void> Store::start(OpenOptions& options) {
   if (!core_.meta->health()) {
     core_.read_only = true;  // damage inside the journal: look, but do not touch
   }
-  ODX_TRY(load_space(core_));
-  ODX_TRY(tokens_.load());
+  // Where a record cannot be read that may hold blocks, nobody knows which blocks are free.
+  if (const auto loaded = load_state(); !loaded) {
+    if (!loaded.error().is_corruption()) {
+      return loaded;
+    }
+    log::error("{} is read-only: {}", dir_, loaded.error().message());
+    core_.read_only = true;
+  }
   scrub_.load();
-  std::uint64_t queued = 0;
-  ODX_TRY(for_each(*core_.meta, keys::kReclaim, [&](const KeyValue&) -> Result<void> {
-    ++queued;
-    return {};
-  }));
-  core_.reclaim_pending.store(queued);
   if (core_.read_only) {
     return {};
   }
@@ -282,6 +307,18 @@ Result<void> Store::start(OpenOptions& options) {
   if (options.background) {
     background_ = std::make_unique<Background>(core_, tokens_);
   }
+  return {};
+}
+
+Result<void> Store::load_state() {
+  ODX_TRY(load_space(core_));
+  ODX_TRY(tokens_.load());
+  std::uint64_t queued = 0;
+  ODX_TRY(for_each(*core_.meta, keys::kReclaim, [&](const KeyValue&) -> Result<void> {
+    ++queued;
+    return {};
+  }));
+  core_.reclaim_pending.store(queued);
   return {};
 }
 

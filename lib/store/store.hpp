@@ -76,6 +76,8 @@ class Store {
   Store(const Store&) = delete;
   Store(std::string dir, OpenOptions& options);
   Result<void> start(OpenOptions& options);
+  // What the memory has of the state: free space, tokens, the reclaim queue.
+  Result<void> load_state();
 
   std::string dir_;
   Fd lock_;

@@ -106,7 +106,7 @@ Result<Superblock> decode(std::string_view image) {
 
 // The file's bytes, one more than a superblock's at most; nullopt if there is no such file.
 Result<std::optional<std::string>> read_image(const std::string& path) {
-  const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const Fd file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (!file.valid()) {
     if (errno == ENOENT) {
       return std::nullopt;
@@ -177,11 +177,21 @@ Result<Superblock> read_superblock(const std::string& store_dir) {
   return best;
 }
 
+Result<SuperblockCopies> read_superblock_copies(const std::string& store_dir) {
+  SuperblockCopies copies;
+  for (std::uint64_t i = 0; i < 2; ++i) {
+    if (const std::optional<std::string> image = ODX_TRY(read_image(path_of(store_dir, i)))) {
+      copies.copy[i] = decode(*image);
+    }
+  }
+  return copies;
+}
+
 Result<void> write_superblock(const std::string& store_dir, const Superblock& super) {
   ODX_TRY(validate(super));
   const std::string image = encode(super);
   const std::string path = path_of(store_dir, super.generation % 2);
-  Fd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  Fd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file.valid()) {
     return fail(errno, path);
   }

@@ -40,6 +40,12 @@ struct Superblock {
 // ENOTSUP: a version or an incompat feature that this build does not know (the text says which).
 Result<Superblock> read_superblock(const std::string& store_dir);
 
+// Both copies, each as it is; ENOENT where there is no file. For check.
+struct SuperblockCopies {
+  Result<Superblock> copy[2] = {Result<Superblock>(fail(ENOENT)), Result<Superblock>(fail(ENOENT))};
+};
+Result<SuperblockCopies> read_superblock_copies(const std::string& store_dir);
+
 // Writes the copy that `super.generation` selects (odd and even in turn), durable on return.
 // EINVAL if a field is out of its range.
 Result<void> write_superblock(const std::string& store_dir, const Superblock& super);

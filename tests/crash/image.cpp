@@ -13,6 +13,7 @@
 // - Creating, renaming and removing names is durable after fsync of the directory; before it, each
 //   may have happened or not. One rename is atomic.
 // - A range that was given back to the host may hold its old bytes or zeros.
+// - What a failed sync was to make durable is lost, whatever later syncs say.
 #include "image.hpp"
 
 #include <fcntl.h>
@@ -164,12 +165,7 @@ bool PowerCut::believed(const Entry& entry) const {
   if (lie_ == Lie::kNone) {
     return true;
   }
-  std::string name;
-  for (const auto& [path, file] : durable_.names) {
-    if (file == entry.file) {
-      name = path;
-    }
-  }
+  const std::string name = path_of(entry.file);
   const bool is_write = entry.kind == Entry::Kind::kWrite;
   switch (lie_) {
     case Lie::kSegments:
@@ -178,10 +174,26 @@ bool PowerCut::believed(const Entry& entry) const {
       return name != "journal";
     case Lie::kBaseData:
       return name != "meta/data.mdb" || is_write;
+    case Lie::kBaseMeta:
+      return !never_durable(entry);
     case Lie::kNone:
       break;
   }
   return true;
+}
+
+std::string PowerCut::path_of(int file) const {
+  for (const auto& [path, number] : durable_.names) {
+    if (number == file) {
+      return path;
+    }
+  }
+  return {};
+}
+
+bool PowerCut::never_durable(const Entry& entry) const {
+  return lie_ == Lie::kBaseMeta && entry.kind == Entry::Kind::kWrite && entry.at < 2 * kPage &&
+         path_of(entry.file) == "meta/data.mdb";
 }
 
 void PowerCut::apply(Medium& medium, const Entry& entry) {
@@ -217,6 +229,8 @@ void PowerCut::apply(Medium& medium, const Entry& entry) {
       break;
     case Entry::Kind::kSync:
     case Entry::Kind::kSyncDir:
+    case Entry::Kind::kSyncFailed:
+    case Entry::Kind::kSyncDirFailed:
     case Entry::Kind::kBegin:
     case Entry::Kind::kAcknowledge:
       break;
@@ -287,13 +301,20 @@ void PowerCut::pass(const Entry& entry) {
   } else if (entry.kind == Entry::Kind::kSync) {
     if (believed(entry)) {
       std::erase_if(waiting_, [&](const Entry* waiting) {
-        if (waiting->file != entry.file) {
+        if (waiting->file != entry.file || never_durable(*waiting)) {
           return false;
         }
         apply(durable_, *waiting);
         return true;
       });
     }
+  } else if (entry.kind == Entry::Kind::kSyncFailed) {
+    // The kernel marks clean what it could not write; no later sync will try it again.
+    std::erase_if(waiting_, [&](const Entry* waiting) { return waiting->file == entry.file; });
+  } else if (entry.kind == Entry::Kind::kSyncDirFailed) {
+    std::erase_if(names_, [&](const Entry* waiting) {
+      return fs::path(waiting->name).parent_path().string() == entry.name;
+    });
   } else if (entry.changes_content()) {
     const bool safe = entry.synced && believed(entry);
     if (safe) {
@@ -452,6 +473,7 @@ void Folder::unlinked(ino_t dir, const std::string& name) { created(dir, name, 0
 Recorder::Recorder(Folder& folder, const Medium& start) {
   for (const auto& [name, number] : start.names) {
     files_[folder.inode_of(name)] = number;
+    paths_[number] = name;
   }
   next_file_ = start.files.empty() ? 0 : start.files.rbegin()->first + 1;
   for (const char* dir : {"", "/data", "/meta"}) {
@@ -459,11 +481,98 @@ Recorder::Recorder(Folder& folder, const Medium& start) {
   }
 }
 
-int Recorder::refuse(Call, ino_t subject) {
-  if (!files_.contains(subject) && !dirs_.contains(subject)) {
-    return 0;
+bool Recorder::minds_reads() const {
+  return fault.kind == Fault::Kind::kFailRead || fault.kind == Fault::Kind::kShortRead ||
+         fault.kind == Fault::Kind::kFlip;
+}
+
+Fate Recorder::fate(Call call, ino_t subject, std::uint64_t at, std::uint64_t bytes) {
+  using Kind = Fault::Kind;
+  const auto file = files_.find(subject);
+  if (fault.kind == Kind::kNone || (file == files_.end() && !dirs_.contains(subject))) {
+    return {};
   }
-  return ++calls == fail_at ? fail_with : 0;
+  const bool in_segment = file != files_.end() && paths_[file->second].ends_with(".seg");
+  bool befalls = false;
+  switch (fault.kind) {
+    case Kind::kFail:
+    case Kind::kDelay:
+    case Kind::kFullHost:
+      befalls = call != Call::kRead;
+      break;
+    case Kind::kFailRead:
+    case Kind::kShortRead:
+      befalls = call == Call::kRead;
+      break;
+    case Kind::kFlip:
+      befalls = call == Call::kRead && in_segment;
+      break;
+    case Kind::kShort:
+      befalls = call == Call::kWrite && bytes > 1;
+      break;
+    case Kind::kMisdirect:
+      befalls = call == Call::kWrite && in_segment;
+      break;
+    case Kind::kNone:
+      break;
+  }
+  if (!befalls) {
+    return {};
+  }
+  ++calls;
+  Fate fate;
+  if (fault.kind == Kind::kFullHost) {
+    // The journal and the segments have their room. LMDB's meta pages have, too.
+    const bool in_base = file != files_.end() && paths_[file->second].starts_with("meta/");
+    const bool needs_room = (call == Call::kWrite && in_base && at >= 2 * kPage) ||
+                            call == Call::kReserve || call == Call::kCreate;
+    if (fault.nth != 0 && calls >= fault.nth && needs_room) {
+      fate.error = ENOSPC;
+    }
+    return fate;
+  }
+  if (calls != fault.nth) {
+    return fate;
+  }
+  std::mt19937_64 random(fault.seed);
+  switch (fault.kind) {
+    case Kind::kFail:
+    case Kind::kFailRead:
+      fate.error = fault.error;
+      break;
+    case Kind::kShort:
+    case Kind::kShortRead:
+      fate.at_most = bytes < 2 ? bytes : 1 + random() % (bytes - 1);
+      break;
+    case Kind::kDelay:
+      fate.delay = std::chrono::microseconds(200 + random() % 3000);
+      break;
+    case Kind::kFlip:
+      fate.flip_bit = random() % (bytes * 8);
+      break;
+    case Kind::kMisdirect: {
+      // Somewhere in the first megabyte, where the store's blocks are; never where it belongs.
+      const std::uint64_t to = random() % 256 * kPage;
+      fate.move_by = static_cast<std::int64_t>(to) - static_cast<std::int64_t>(at);
+      fate.move_by += fate.move_by == 0 ? static_cast<std::int64_t>(kPage) : 0;
+      misdirected = "write [" + std::to_string(at) + ", +" + std::to_string(bytes) + ") moved by " +
+                    std::to_string(fate.move_by);
+      break;
+    }
+    default:
+      break;
+  }
+  return fate;
+}
+
+void Recorder::sync_failed(ino_t file_or_directory) {
+  if (const auto dir = dirs_.find(file_or_directory); dir != dirs_.end()) {
+    Entry& entry = entries.emplace_back();
+    entry.kind = Entry::Kind::kSyncDirFailed;
+    entry.name = dir->second;
+  } else {
+    add(Entry::Kind::kSyncFailed, file_or_directory);
+  }
 }
 
 Entry* Recorder::add(Entry::Kind kind, ino_t file) {
@@ -530,6 +639,7 @@ std::string Recorder::path_in(ino_t dir, const std::string& name) const {
 
 void Recorder::created(ino_t dir, const std::string& name, ino_t file) {
   if (const std::string path = path_in(dir, name); !path.empty()) {
+    paths_[next_file_] = path;
     files_[file] = next_file_++;
     add(Entry::Kind::kCreate, file)->name = path;
   }
@@ -548,6 +658,7 @@ void Recorder::renamed(ino_t from_dir, const std::string& from, ino_t to_dir,
       entry.file = entries[i].file;
       entry.name = path;
       entry.to = path_in(to_dir, to);
+      paths_[entry.file] = entry.to;
       entries.push_back(std::move(entry));
       return;
     }

@@ -51,6 +51,8 @@ struct Entry {
     kPunch,
     kSync,
     kSyncDir,
+    kSyncFailed,
+    kSyncDirFailed,
     kCreate,
     kRename,
     kUnlink,
@@ -74,7 +76,7 @@ struct Entry {
 };
 
 // Which syncs the disk pretends to do: the proof that the sweep would see it.
-enum class Lie { kNone, kSegments, kJournal, kBaseData };
+enum class Lie { kNone, kSegments, kJournal, kBaseData, kBaseMeta };
 
 // The durable state, moved along a log; what is not durable yet waits, in order.
 class PowerCut {
@@ -91,6 +93,9 @@ class PowerCut {
 
  private:
   [[nodiscard]] bool believed(const Entry& entry) const;
+  // Of LMDB's two meta pages, which are told to be durable and are not.
+  [[nodiscard]] bool never_durable(const Entry& entry) const;
+  [[nodiscard]] std::string path_of(int file) const;
   static void apply(Medium& medium, const Entry& entry);
   static void apply_part(Medium& medium, const Entry& entry, std::mt19937_64& random);
 
@@ -136,21 +141,44 @@ class Folder final : public FileListener {
   std::map<ino_t, std::string> inodes_;
 };
 
+// What is done to one of the calls below a store's folder: the n-th of those that the kind of fault
+// can befall.
+struct Fault {
+  enum class Kind {
+    kNone,
+    kFail,       // a change, or a sync, fails
+    kFailRead,   // a read fails
+    kShort,      // a write moves less than it was asked to
+    kShortRead,  // a read does
+    kDelay,      // a change or a sync takes long
+    kFlip,       // a bit of a segment's block is read wrong
+    kMisdirect,  // a write of a segment goes to another place of it
+    kFullHost,   // from the n-th change on, whatever needs room fails
+  };
+  Kind kind = Kind::kNone;
+  std::uint64_t nth = 0;
+  int error = 0;
+  std::uint64_t seed = 0;
+};
+
 // The listener of a workload: the folder's, and every change as an entry.
 class Recorder final : public FileListener {
  public:
   explicit Recorder(Folder& folder, const Medium& start);
 
   std::vector<Entry> entries;
-  // Fails the n-th of the calls that change files; 0: none.
-  std::uint64_t fail_at = 0;
-  int fail_with = 0;
-  std::uint64_t calls = 0;
+  Fault fault;
+  std::uint64_t calls = 0;  // that the fault could befall
+  // Where a misdirected write should have gone, and where it did.
+  std::string misdirected;
+  [[nodiscard]] bool struck() const { return fault.nth != 0 && calls >= fault.nth; }
 
   void begin(std::uint64_t operation);
   void acknowledge(std::uint64_t operation);
 
-  int refuse(Call call, ino_t subject) override;
+  Fate fate(Call call, ino_t subject, std::uint64_t at, std::uint64_t bytes) override;
+  [[nodiscard]] bool minds_reads() const override;
+  void sync_failed(ino_t file_or_directory) override;
   void wrote(ino_t file, std::uint64_t at, std::span<const std::byte> data, bool synced) override;
   void resized(ino_t file, std::uint64_t bytes) override;
   void reserved(ino_t file, std::uint64_t end) override;
@@ -168,6 +196,7 @@ class Recorder final : public FileListener {
   void mark(Entry::Kind kind, std::uint64_t operation);
 
   std::map<ino_t, int> files_;
+  std::map<int, std::string> paths_;
   std::map<ino_t, std::string> dirs_;
   int next_file_ = 0;
 };

@@ -1,10 +1,13 @@
 // crash_sweep: power cuts for a whole store, from its file operations down to LMDB's pages.
 //
 //   crash_sweep [--seed N] [--points N] [--soak SECONDS] [--jobs N] [--workload N]
-//               [--lie segments|journal|base-data] [--fail-calls]
+//               [--lie segments|journal|base-data|base-meta] [--faults] [--fail-allocations]
+//               [--step N]
 //
 // Exits 0 if nothing was found (with --lie: if something was). --workload runs one workload alone.
-// --fail-calls makes the first, second, third, ... call that changes a file fail instead.
+// --faults strikes the first, second, third, ... call instead, with one kind of fault for each
+// workload in turn; --fail-allocations fails every Nth allocation (a prime near 100 unless --step
+// says otherwise; --step 1 --workload N: every single one).
 // ODX_QUICK=1 in the environment divides the points by 20.
 #include <fmt/core.h>
 #include <sys/statvfs.h>
@@ -22,6 +25,7 @@
 #include <vector>
 
 #include "base/log.hpp"
+#include "memory.hpp"
 #include "sweep.hpp"
 
 namespace odx::crash {
@@ -37,15 +41,21 @@ struct Settings {
   unsigned jobs = std::clamp(std::thread::hardware_concurrency(), 1U, 2U);
   std::uint64_t only = 0;
   Lie lie = Lie::kNone;
-  bool fail_calls = false;
+  bool faults = false;
+  bool allocations = false;
+  std::uint64_t step = 97;
 };
 
 Settings parse(int argc, char** argv) {
   Settings settings;
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
-    if (name == "--fail-calls") {
-      settings.fail_calls = true;
+    if (name == "--faults") {
+      settings.faults = true;
+      continue;
+    }
+    if (name == "--fail-allocations") {
+      settings.allocations = true;
       continue;
     }
     if (++i == argc) {
@@ -60,12 +70,15 @@ Settings parse(int argc, char** argv) {
       settings.soak = std::stod(value);
     } else if (name == "--jobs") {
       settings.jobs = std::max(1, std::stoi(value));
+    } else if (name == "--step") {
+      settings.step = std::max(1ULL, std::stoull(value));
     } else if (name == "--workload") {
       settings.only = std::stoull(value);
     } else if (name == "--lie") {
       settings.lie = value == "segments"    ? Lie::kSegments
                      : value == "journal"   ? Lie::kJournal
                      : value == "base-data" ? Lie::kBaseData
+                     : value == "base-meta" ? Lie::kBaseMeta
                                             : throw std::runtime_error("unknown lie " + value);
     } else {
       throw std::runtime_error("unknown option " + name);
@@ -113,7 +126,7 @@ void report(Sweep& sweep, const Settings& settings, std::uint64_t workload,
     fmt::print("  {:3} {}\n", i + 1, violation.done[i]);
   }
   std::fflush(stdout);
-  if (settings.lie == Lie::kNone && !settings.fail_calls) {
+  if (settings.lie == Lie::kNone && !settings.faults && !settings.allocations) {
     const std::vector<Op> fewer = sweep.minimise(workload, Sweep::ops_of(workload));
     if (const auto still = sweep.workload(workload, fewer)) {
       fmt::print("the least that shows it ({} operations):\n  {}\n  {}\n", fewer.size(),
@@ -124,6 +137,42 @@ void report(Sweep& sweep, const Settings& settings, std::uint64_t workload,
     }
   }
   std::fflush(stdout);
+}
+
+// Kind of fault after kind of fault.
+std::optional<Violation> faults_of(Sweep& sweep, std::uint64_t workload) {
+  using Kind = Fault::Kind;
+  switch (workload % 10) {
+    case 0:
+      return sweep.faults(workload, Kind::kFail, EIO);
+    case 1:
+      return sweep.faults(workload, Kind::kFail, ENOSPC);
+    case 2:
+      return sweep.faults(workload, Kind::kFailRead, EIO);
+    case 3:
+      return sweep.faults(workload, Kind::kShort, 0);
+    case 4:
+      return sweep.faults(workload, Kind::kShortRead, 0);
+    case 5:
+      return sweep.faults(workload, Kind::kFlip, 0);
+    case 6:
+      return sweep.faults(workload, Kind::kMisdirect, 0);
+    case 7:
+      return sweep.faults(workload, Kind::kDelay, 0);
+    case 8:
+      return sweep.rot(workload);
+    default:
+      return sweep.full_host();
+  }
+}
+
+std::optional<Violation> one_workload(Sweep& sweep, const Settings& settings,
+                                      std::uint64_t workload) {
+  if (settings.faults) {
+    return faults_of(sweep, workload);
+  }
+  return settings.allocations ? sweep.failing_allocations(workload, settings.step)
+                              : sweep.workload(workload);
 }
 
 // The workloads seed + job, seed + job + jobs, ...
@@ -141,10 +190,7 @@ int work(const Settings& settings, unsigned job) {
                           : sweep.points() >= settings.points / settings.jobs) {
       break;
     }
-    auto violation =
-        settings.fail_calls
-            ? sweep.failing_calls(workload, workload % 2 == 0 ? EIO : ENOSPC, UINT64_MAX)
-            : sweep.workload(workload);
+    auto violation = one_workload(sweep, settings, workload);
     if (violation) {
       found = 1;
       report(sweep, settings, workload, *violation);
@@ -200,6 +246,7 @@ int main(int argc, char** argv) {
   try {
     odx::log::to_stderr("crash_sweep");
     const auto settings = odx::crash::parse(argc, argv);
+    const odx::crash::Sheltered this_thread;
     fmt::print("crash_sweep --seed {} --jobs {}\n", settings.seed, settings.jobs);
     std::fflush(stdout);
     const int found = odx::crash::run(settings);

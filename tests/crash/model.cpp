@@ -125,6 +125,28 @@ Result<std::string> describe(Store& store) {
   }
 }
 
+std::string wrong_bytes(Store& store, const Model& model, std::uint64_t& refused) {
+  constexpr std::uint64_t kPiece = 4096;
+  for (const auto& [ino, node] : model.nodes) {
+    if (!node.is_regular() || node.links == 0) {
+      continue;
+    }
+    for (std::uint64_t at = 0; at < node.content.size(); at += kPiece) {
+      std::string piece(std::min<std::uint64_t>(kPiece, node.content.size() - at), '\0');
+      const auto got = store.files().read(InodeNo(ino), FileOffset(at),
+                                          std::as_writable_bytes(std::span(piece)));
+      if (!got && got.error().errno_value() == EIO) {
+        ++refused;
+      } else if (!got) {
+        return fmt::format("inode {} at {}: {}", ino, at, got.error().message());
+      } else if (*got != piece.size() || node.content.compare(at, piece.size(), piece) != 0) {
+        return fmt::format("WRONG BYTES in inode {}, [{}, +{})", ino, at, piece.size());
+      }
+    }
+  }
+  return {};
+}
+
 std::string first_differences(const std::string& expected, const std::string& found) {
   std::set<std::string> a;
   std::set<std::string> b;

@@ -21,6 +21,7 @@ struct Node {
   std::map<std::string, std::string> xattrs;
   std::map<std::string, std::uint64_t> entries;
   std::uint64_t changed = 0;  // the last operation that fsync of this inode must keep
+  bool unnamed = false;       // made without a name, which it can still get
 
   [[nodiscard]] bool is_directory() const { return S_ISDIR(mode); }
   [[nodiscard]] bool is_regular() const { return S_ISREG(mode); }
@@ -43,6 +44,10 @@ struct Model {
 
 // The same of a store.
 Result<std::string> describe(Store& store);
+
+// Reads the model's files from the store piece by piece: what is wrong if some are not the right
+// bytes. Pieces that the store refuses with EIO are counted.
+std::string wrong_bytes(Store& store, const Model& model, std::uint64_t& refused);
 
 std::string hex(const std::uint8_t* bytes, std::size_t count);
 // The first lines in which two descriptions differ.

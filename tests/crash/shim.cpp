@@ -1,6 +1,8 @@
 // The libc calls that change files, defined in the program itself: the dynamic linker prefers these
 // to libc's, for the store and for LMDB alike. Each passes on to the kernel by syscall(2).
 //
+// Reads of the store's files are pread only; LMDB reads its map, where no call can be watched.
+//
 // What LMDB 0.9.24 and the store use was read from their sources and symbol tables: pwrite,
 // pwritev2 with RWF_DSYNC, writev at the file position (LMDB's runs of pages), ftruncate,
 // fallocate, fdatasync, fsync, open with O_CREAT, renameat, unlinkat. LMDB's meta pages go through
@@ -19,12 +21,16 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdarg>
 #include <cstring>
 #include <mutex>
+#include <thread>
 #include <vector>
+
+#include "memory.hpp"
 
 namespace odx::crash {
 
@@ -64,20 +70,38 @@ Place place_of(int dir, const char* path) {
 
 // Does the work under the lock, so that the listener's order is the kernel's.
 template <class Work, class Tell>
-long watched(Call call, ino_t subject, Work work, Tell tell) {
+long watched(Call call, ino_t subject, std::uint64_t at, std::uint64_t bytes, Work work,
+             Tell tell) {
   FileListener* const listener = current.load();
-  const std::lock_guard lock(turn);
-  if (const int error = listener->refuse(call, subject); error != 0) {
-    errno = error;
+  const Sheltered sheltered;  // what is done here is not the store's
+  std::unique_lock lock(turn);
+  const Fate fate = listener->fate(call, subject, at, bytes);
+  if (fate.delay.count() > 0) {
+    lock.unlock();
+    std::this_thread::sleep_for(fate.delay);
+    lock.lock();
+  }
+  if (fate.error != 0) {
+    if (call == Call::kSync) {
+      listener->sync_failed(subject);
+    }
+    errno = fate.error;
     return -1;
   }
-  const long answer = work();
+  const long answer = work(fate);
   if (answer >= 0) {
     const int keep = errno;
-    tell(*listener, answer);
+    tell(*listener, fate, answer);
     errno = keep;
   }
   return answer;
+}
+
+template <class Work, class Tell>
+long watched(Call call, ino_t subject, Work work, Tell tell) {
+  return watched(
+      call, subject, 0, 0, [&](const Fate&) { return work(); },
+      [&](FileListener& listener, const Fate&, long answer) { tell(listener, answer); });
 }
 
 long write_parts(int fd, const iovec* parts, int count, off_t at, int flags, bool at_position) {
@@ -96,15 +120,61 @@ long write_parts(int fd, const iovec* parts, int count, off_t at, int flags, boo
     }
     place = static_cast<std::uint64_t>(now);
   }
-  return watched(Call::kWrite, inode_of(fd), work, [&](FileListener& listener, long written) {
-    std::vector<std::byte> data;
-    for (int i = 0; i < count; ++i) {
-      const auto* from = static_cast<const std::byte*>(parts[i].iov_base);
-      data.insert(data.end(), from, from + parts[i].iov_len);
+  std::uint64_t total = 0;
+  for (int i = 0; i < count; ++i) {
+    total += parts[i].iov_len;
+  }
+  const auto fated = [&](const Fate& fate) {
+    if (fate.at_most >= total && fate.move_by == 0) {
+      return work();
     }
-    data.resize(static_cast<std::size_t>(written));
-    listener.wrote(inode_of(fd), place, data, is_synced(fd, flags));
-  });
+    // In pieces, so that the caller's list stays as it is.
+    std::uint64_t done = 0;
+    for (int i = 0; i < count && done < fate.at_most; ++i) {
+      const std::uint64_t here = std::min<std::uint64_t>(parts[i].iov_len, fate.at_most - done);
+      const iovec part{parts[i].iov_base, here};
+      const std::uint64_t to = place + done + static_cast<std::uint64_t>(fate.move_by);
+      const long written = ::syscall(SYS_pwritev2, fd, &part, 1, static_cast<off_t>(to), 0L, flags);
+      if (written < 0) {
+        return done > 0 ? static_cast<long>(done) : written;
+      }
+      done += static_cast<std::uint64_t>(written);
+    }
+    if (at_position) {
+      ::syscall(SYS_lseek, fd, place + done, SEEK_SET);
+    }
+    return static_cast<long>(done);
+  };
+  return watched(Call::kWrite, inode_of(fd), place, total, fated,
+                 [&](FileListener& listener, const Fate& fate, long written) {
+                   std::vector<std::byte> data;
+                   for (int i = 0; i < count; ++i) {
+                     const auto* from = static_cast<const std::byte*>(parts[i].iov_base);
+                     data.insert(data.end(), from, from + parts[i].iov_len);
+                   }
+                   data.resize(static_cast<std::size_t>(written));
+                   listener.wrote(inode_of(fd), place + static_cast<std::uint64_t>(fate.move_by),
+                                  data, is_synced(fd, flags));
+                 });
+}
+
+ssize_t read_some(int fd, void* into, size_t bytes, off_t at) {
+  FileListener* const listener = current.load();
+  if (listener == nullptr || !listener->minds_reads()) {
+    return ::syscall(SYS_pread64, fd, into, bytes, at);
+  }
+  return watched(
+      Call::kRead, inode_of(fd), static_cast<std::uint64_t>(at), bytes,
+      [&](const Fate& fate) {
+        const long got =
+            ::syscall(SYS_pread64, fd, into, std::min<std::uint64_t>(bytes, fate.at_most), at);
+        if (got > 0 && fate.flip_bit != UINT64_MAX) {
+          const std::uint64_t bit = fate.flip_bit % (static_cast<std::uint64_t>(got) * 8);
+          static_cast<unsigned char*>(into)[bit / 8] ^= static_cast<unsigned char>(1U << (bit % 8));
+        }
+        return got;
+      },
+      [](FileListener&, const Fate&, long) {});
 }
 
 long open_file(int dir, const char* path, int flags, mode_t mode) {
@@ -195,6 +265,8 @@ using namespace odx::crash;
 
 #define ODX_SYMBOL(declaration, symbol) extern "C" declaration __asm__(symbol)
 
+ODX_SYMBOL(ssize_t shim_pread(int, void*, size_t, off_t), "pread");
+ODX_SYMBOL(ssize_t shim_pread64(int, void*, size_t, off_t), "pread64");
 ODX_SYMBOL(ssize_t shim_pwrite(int, const void*, size_t, off_t), "pwrite");
 ODX_SYMBOL(ssize_t shim_pwrite64(int, const void*, size_t, off_t), "pwrite64");
 ODX_SYMBOL(ssize_t shim_write(int, const void*, size_t), "write");
@@ -231,6 +303,12 @@ mode_t mode_argument(int flags, std::va_list& arguments) {
 
 }  // namespace
 
+ssize_t shim_pread(int fd, void* into, size_t bytes, off_t at) {
+  return read_some(fd, into, bytes, at);
+}
+ssize_t shim_pread64(int fd, void* into, size_t bytes, off_t at) {
+  return read_some(fd, into, bytes, at);
+}
 ssize_t shim_pwrite(int fd, const void* from, size_t bytes, off_t at) {
   return write_one(fd, from, bytes, at, false);
 }

@@ -9,7 +9,8 @@
 // same way, after a power cut as after the mere death of the process: once a recovered store has
 // shown a state it must never show another.
 //
-// The store runs without its timer and without its own thread, so that a seed decides all.
+// The store runs without its own thread, and without its timer but for every fifth workload, so
+// that a seed decides all.
 #include "sweep.hpp"
 
 #include <fmt/core.h>
@@ -20,6 +21,7 @@
 #include <filesystem>
 #include <stdexcept>
 
+#include "memory.hpp"
 #include "store/check/check.hpp"
 
 namespace odx::crash {
@@ -128,55 +130,58 @@ const Base& Sweep::base_of(std::uint64_t seed) const {
 }
 
 std::vector<Op> Sweep::ops_of(std::uint64_t seed) {
+  if (seed % 7 == 3) {
+    return churn_ops(seed);
+  }
   return make_ops(seed * 0x9E3779B97F4A7C15ULL + 17, kOpsPerWorkload);
 }
 
-Sweep::Recording Sweep::record(const Base& base, const std::vector<Op>& ops, std::uint64_t fail_at,
-                               int error) {
+Sweep::Recording Sweep::record(const Base& base, const std::vector<Op>& ops, const Plan& plan) {
   seeded_random.seed(42);
   std::filesystem::remove_all(root_ + "/live");
   Folder folder(root_ + "/live");
   folder.hold(base.medium);
   Recorder recorder(folder, base.medium);
-  recorder.fail_at = fail_at;
-  recorder.fail_with = error;
+  const bool later = plan.fault.kind == Fault::Kind::kFullHost;  // opening makes a lock file
+  if (!later) {
+    recorder.fault = plan.fault;
+  }
   Recording recording;
+  OpenOptions options = open_options(clock_);
+  if (plan.timers) {
+    use_timers(options);
+  }
   {
     const Listening listening(recorder);
-    auto store = Store::open(folder.path(), open_options(clock_));
+    fail_allocation(plan.allocation);
+    auto store = exposed([&] { return Store::open(folder.path(), std::move(options)); });
     if (!store) {
+      recording.struck = allocation_failed();
+      fail_allocation(0);
       recording.error = "opening the base: " + store.error().message();
       recording.history.push_back(base.state.model.describe());
+      recording.end = base.state;
     } else {
       Runner runner(**store, base.state, &recorder);
-      for (const Op& op : ops) {
-        if (const auto ran = runner.run(op); !ran) {
-          recording.error = ran.error().message();
-          break;
-        }
+      if (later) {
+        recorder.fault = plan.fault;
       }
+      run_all(**store, runner, recorder, ops, plan, recording);
+      recording.allocations = allocations();
+      recording.struck = recorder.struck() || allocation_failed();
+      fail_allocation(0);
       recording.history = std::move(runner.history);
       recording.done = std::move(runner.done);
       recording.acknowledged = runner.acknowledged;
       recording.end = std::move(runner.state());
-      recording.failed = !(*store)->core().meta->health().has_value();
-      if (recording.failed) {
-        recording.lost_word = (*store)->names().sync().has_value();
-      } else {
-        // Also after an operation that failed: nothing of it may be seen.
-        if (const auto now = describe(**store); !now) {
-          recording.wrong = "reading the live store: " + now.error().message();
-        } else if (*now != recording.history.back()) {
-          recording.wrong = "the live store is not the model:\n" +
-                            first_differences(recording.history.back(), *now);
-        }
-      }
+      judge_live(**store, recorder, plan, recording);
       store->reset();
     }
   }
-  recording.touched = fail_at != 0 && recorder.calls >= fail_at;
+  recording.struck = recording.struck || recorder.struck();
+  recording.misdirected = recorder.misdirected;
   recording.entries = std::move(recorder.entries);
-  if (fail_at == 0 && recording.error.empty()) {
+  if (plan.fault.kind == Fault::Kind::kNone && plan.allocation == 0 && recording.error.empty()) {
     // Everything that happened to the files has been written down?
     PowerCut all(base.medium, Lie::kNone);
     for (const Entry& entry : recording.entries) {
@@ -189,6 +194,74 @@ Sweep::Recording Sweep::record(const Base& base, const std::vector<Op>& ops, std
     }
   }
   return recording;
+}
+
+// An operation that fails is told to its caller and leaves nothing behind; as long as the store
+// has not failed the others go on.
+void Sweep::run_all(Store& store, Runner& runner, Recorder& recorder, const std::vector<Op>& ops,
+                    const Plan& plan, Recording& recording) {
+  for (const Op& op : ops) {
+    const Result<void> ran = runner.run(op);
+    if (ran) {
+      continue;
+    }
+    if (recording.error.empty()) {
+      recording.error = ran.error().message();
+      recording.error_number = ran.error().errno_value();
+    }
+    recording.last_failed = op.kind;
+    if (plan.fault.kind == Fault::Kind::kFullHost) {
+      recorder.fault = {};  // there is room again
+    }
+    if (!store.core().meta->health()) {
+      return;
+    }
+    if (++recording.errors > 1 && !plan.damages()) {
+      recording.wrong = "one call failed, and later operations as well: " + ran.error().message();
+      return;
+    }
+    if (plan.fault.kind == Fault::Kind::kNone && plan.allocation == 0) {
+      return;
+    }
+  }
+}
+
+void Sweep::judge_live(Store& store, Recorder& recorder, const Plan& plan, Recording& recording) {
+  recorder.fault = {};
+  const Result<void> health = store.core().meta->health();
+  recording.failed = !health.has_value();
+  if (recording.failed) {
+    recording.lost_word = store.names().sync().has_value();
+    NewInode what;
+    what.mode = S_IFREG | 0600;
+    if (store.names().create(kRootInode, "too late", what)) {
+      recording.wrong = "a store that has failed takes a change";
+    }
+    if (health.error().message().empty()) {
+      recording.wrong = "a store that has failed does not say why";
+    }
+  }
+  if (!recording.wrong.empty()) {
+    return;
+  }
+  if (plan.damages()) {
+    recording.wrong = wrong_bytes(store, recording.end.model, recording.refused);
+    if (recording.wrong.empty() && !recording.failed && store.names().sync()) {
+      recording.acknowledged = recording.history.size() - 1;
+    }
+    return;
+  }
+  // Also after an operation that failed: nothing of it may be seen. (A token that could not be made
+  // durable exists all the same.)
+  if (recording.failed && recording.last_failed == OpKind::kOffloadReadSync) {
+    return;
+  }
+  if (const auto now = describe(store); !now) {
+    recording.wrong = "reading the live store: " + now.error().message();
+  } else if (*now != recording.history.back()) {
+    recording.wrong =
+        "the live store is not the model:\n" + first_differences(recording.history.back(), *now);
+  }
 }
 
 std::string Sweep::verify_open(Store& store, const Recording& recording, std::uint64_t first,
@@ -432,7 +505,9 @@ std::optional<Violation> Sweep::workload(std::uint64_t seed) {
 std::optional<Violation> Sweep::workload(std::uint64_t seed, const std::vector<Op>& ops) {
   ++runs_;
   const Base& base = base_of(seed);
-  const Recording recording = record(base, ops, 0, 0);
+  Plan plan;
+  plan.timers = seed % 5 == 4;
+  const Recording recording = record(base, ops, plan);
   if (!recording.error.empty() || !recording.wrong.empty()) {
     return Violation{recording.error + recording.wrong,
                      "no crash: the workload itself, base " + base.name, recording.done};
@@ -460,50 +535,6 @@ std::vector<Op> Sweep::minimise(std::uint64_t seed, std::vector<Op> ops) {
     }
     step = std::max<std::size_t>(step / 2, 1);
   }
-}
-
-std::optional<Violation> Sweep::failing_calls(std::uint64_t seed, int error, std::uint64_t limit) {
-  const Base& base = base_of(seed);
-  for (std::uint64_t nth = 1; nth <= limit; ++nth) {
-    ++runs_;
-    const Recording recording = record(base, ops_of(seed), nth, error);
-    const std::string where =
-        fmt::format("base \"{}\", {} for call {}", base.name, std::strerror(error), nth);
-    std::string wrong = recording.wrong;
-    if (recording.touched && recording.error.empty() && !recording.failed) {
-      wrong = "nobody was told that a call failed";
-    } else if (recording.lost_word) {
-      wrong = "a store that has failed said that it made everything durable";
-    } else if (!recording.touched) {
-      wrong += recording.error;
-    }
-    if (!wrong.empty() || !recording.touched) {
-      return wrong.empty() ? std::nullopt : std::optional(Violation{wrong, where, recording.done});
-    }
-    // What is in the folder, as after the end of the process; then with what was not synced lost.
-    const Medium left = Medium::load(root_ + "/live");
-    PowerCut disk(base.medium, Lie::kNone);
-    for (const Entry& entry : recording.entries) {
-      disk.pass(entry);
-    }
-    // The operation that failed may have happened or not.
-    const std::uint64_t last = recording.history.size() - 1;
-    for (int kind = 0; kind < 2; ++kind) {
-      ++points_;
-      image_->hold(kind == 0 ? left : disk.crash(PowerCut::Keep::kNothing, 0, nullptr));
-      {
-        const Listening listening(*image_);
-        wrong = verify(recording, recording.acknowledged, last, nth);
-      }
-      if (!wrong.empty()) {
-        return Violation{wrong,
-                         where + (kind == 0 ? ", process ended" : ", power cut") +
-                             "; the caller was told: " + recording.error,
-                         recording.done};
-      }
-    }
-  }
-  return std::nullopt;
 }
 
 }  // namespace odx::crash

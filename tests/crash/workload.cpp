@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "base/aligned_buffer.hpp"
+#include "memory.hpp"
 #include "proto/token_codec.hpp"
 
 namespace odx::crash {
@@ -40,7 +41,8 @@ constexpr Weighted kWeights[] = {
     {OpKind::kRemoveXattr, 2}, {OpKind::kLargeXattr, 1},      {OpKind::kChmod, 2},
     {OpKind::kOffloadRead, 5}, {OpKind::kOffloadReadSync, 3}, {OpKind::kOffloadWrite, 8},
     {OpKind::kDropToken, 3},   {OpKind::kFsync, 10},          {OpKind::kSync, 6},
-    {OpKind::kCheckpoint, 3},  {OpKind::kReclaim, 4},
+    {OpKind::kCheckpoint, 3},  {OpKind::kReclaim, 4},         {OpKind::kCreateUnnamed, 3},
+    {OpKind::kLinkUnnamed, 4},
 };
 
 }  // namespace
@@ -63,6 +65,16 @@ std::vector<Op> make_ops(std::uint64_t seed, std::size_t count) {
   return ops;
 }
 
+std::vector<Op> churn_ops(std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<Op> ops = {{OpKind::kCreate, 0, 5, 0, 0}};
+  for (int i = 0; i < 30; ++i) {
+    ops.push_back({OpKind::kLargeXattr, random(), random(), random(), random()});
+    ops.push_back({random() % 6 == 0 ? OpKind::kCheckpoint : OpKind::kSync, 0, 0, 0, 0});
+  }
+  return ops;
+}
+
 std::vector<Op> base_ops() {
   std::vector<Op> ops = {
       {OpKind::kMkdir, 0, 0, 0, 0}, {OpKind::kMkdir, 0, 1, 0, 0}, {OpKind::kCreate, 0, 2, 0, 0}};
@@ -74,6 +86,12 @@ std::vector<Op> base_ops() {
   ops.push_back({OpKind::kSetXattr, 0, 0, 300, 5});
   ops.push_back({OpKind::kSync, 0, 0, 0, 0});
   return ops;
+}
+
+void use_timers(OpenOptions& options) {
+  options.meta.flush_interval = std::chrono::milliseconds(1);
+  options.meta.batch_bytes = 16ULL << 10;
+  options.meta.memtable_bytes = 96ULL << 10;
 }
 
 OpenOptions open_options(const Clock& clock) {
@@ -194,20 +212,20 @@ Result<std::string> Runner::carry_out(const Op& op, std::uint64_t number) {
         return "skip";
       }
       const std::uint64_t ino = files[op.a % files.size()];
-      ODX_TRY(store_.files().sync(InodeNo(ino)));
+      ODX_TRY(exposed([&] { return store_.files().sync(InodeNo(ino)); }));
       acknowledge(node(ino).changed);
       return fmt::format("fsync {}", ino);
     }
     case OpKind::kSync:
-      ODX_TRY(store_.names().sync());
+      ODX_TRY(exposed([&] { return store_.names().sync(); }));
       acknowledge(number);
       return "sync";
     case OpKind::kCheckpoint:
-      ODX_TRY(store_.core().meta->checkpoint());
+      ODX_TRY(exposed([&] { return store_.core().meta->checkpoint(); }));
       acknowledge(number);
       return "checkpoint";
     case OpKind::kReclaim:
-      ODX_TRY(store_.reclaim());
+      ODX_TRY(exposed([&] { return store_.reclaim(); }));
       return "reclaim";
     default:
       return names_op(op, number);
@@ -234,7 +252,8 @@ Result<std::string> Runner::names_op(const Op& op, std::uint64_t number) {
       if (op.kind == OpKind::kSymlink) {
         what.symlink_target = pattern(1 + op.c % 200, op.d);
       }
-      const InodePtr made = ODX_TRY(names.create(InodeNo(dir), name, what));
+      const InodePtr made =
+          ODX_TRY(exposed([&] { return names.create(InodeNo(dir), name, what); }));
       const std::uint64_t ino = made->ino.value();
       const bool is_dir = op.kind == OpKind::kMkdir;
       state_.model.nodes[ino] =
@@ -243,13 +262,34 @@ Result<std::string> Runner::names_op(const Op& op, std::uint64_t number) {
       node(dir).links += is_dir ? 1 : 0;
       return fmt::format("create {}/{} = {}, mode {:o}", dir, name, ino, what.mode);
     }
+    case OpKind::kCreateUnnamed: {
+      NewInode what;
+      what.mode = S_IFREG | 0600;
+      const InodePtr made = ODX_TRY(exposed([&] { return names.create_unnamed(what); }));
+      state_.model.nodes[made->ino.value()] = Node{what.mode, 0, {}, {}, {}, number, true};
+      return fmt::format("create nameless {}", made->ino.value());
+    }
+    case OpKind::kLinkUnnamed: {
+      auto waiting = orphans();
+      std::erase_if(waiting, [this](std::uint64_t ino) { return !node(ino).unnamed; });
+      if (taken || waiting.empty()) {
+        return "skip";
+      }
+      const std::uint64_t ino = waiting[op.c % waiting.size()];
+      ODX_TRY(exposed([&] { return names.link(InodeNo(ino), InodeNo(dir), name); }));
+      node(dir).entries[name] = ino;
+      node(ino).links = 1;
+      node(ino).unnamed = false;
+      node(ino).changed = number;
+      return fmt::format("name {} as {}/{}", ino, dir, name);
+    }
     case OpKind::kLink: {
       const auto files = named(false, true);
       if (taken || files.empty()) {
         return "skip";
       }
       const std::uint64_t ino = files[op.c % files.size()].ino;
-      ODX_TRY(names.link(InodeNo(ino), InodeNo(dir), name));
+      ODX_TRY(exposed([&] { return names.link(InodeNo(ino), InodeNo(dir), name); }));
       node(dir).entries[name] = ino;
       ++node(ino).links;
       node(ino).changed = number;
@@ -261,7 +301,7 @@ Result<std::string> Runner::names_op(const Op& op, std::uint64_t number) {
         return "skip";
       }
       const Named& which = files[op.b % files.size()];
-      ODX_TRY(names.unlink(InodeNo(which.dir), which.name));
+      ODX_TRY(exposed([&] { return names.unlink(InodeNo(which.dir), which.name); }));
       node(which.dir).entries.erase(which.name);
       lose_link(which.ino, number);
       return fmt::format("unlink {}/{} = {}", which.dir, which.name, which.ino);
@@ -272,7 +312,7 @@ Result<std::string> Runner::names_op(const Op& op, std::uint64_t number) {
         return "skip";
       }
       const std::uint64_t ino = gone[op.b % gone.size()];
-      ODX_TRY(names.reap(InodeNo(ino)));
+      ODX_TRY(exposed([&] { return names.reap(InodeNo(ino)); }));
       state_.model.nodes.erase(ino);
       return fmt::format("reap {}", ino);
     }
@@ -282,7 +322,7 @@ Result<std::string> Runner::names_op(const Op& op, std::uint64_t number) {
         return "skip";
       }
       const Named& which = all[op.b % all.size()];
-      ODX_TRY(names.rmdir(InodeNo(which.dir), which.name));
+      ODX_TRY(exposed([&] { return names.rmdir(InodeNo(which.dir), which.name); }));
       node(which.dir).entries.erase(which.name);
       --node(which.dir).links;
       lose_link(which.ino, number);
@@ -309,8 +349,10 @@ Result<std::string> Runner::names_op(const Op& op, std::uint64_t number) {
            (node(lost).is_directory() != from_is_dir || !node(lost).entries.empty()))) {
         return "skip";
       }
-      ODX_TRY(names.rename(InodeNo(from.dir), from.name, InodeNo(to_dir), to,
-                           exchange ? RenameMode::kExchange : RenameMode::kReplace));
+      ODX_TRY(exposed([&] {
+        return names.rename(InodeNo(from.dir), from.name, InodeNo(to_dir), to,
+                            exchange ? RenameMode::kExchange : RenameMode::kReplace);
+      }));
       const bool lost_is_dir = replaces && node(lost).is_directory();
       node(from.dir).entries.erase(from.name);
       node(from.dir).links -= from_is_dir ? 1 : 0;
@@ -341,19 +383,20 @@ Result<std::string> Runner::names_op(const Op& op, std::uint64_t number) {
       if (op.kind == OpKind::kChmod) {
         AttrChange change;
         change.mode = static_cast<std::uint32_t>(op.b % 0777);
-        ODX_TRY(names.change(InodeNo(ino), change));
+        ODX_TRY(exposed([&] { return names.change(InodeNo(ino), change); }));
         changed.mode = (changed.mode & S_IFMT) | *change.mode;
       } else if (op.kind == OpKind::kRemoveXattr) {
         if (!changed.xattrs.contains(key)) {
           return "skip";
         }
-        ODX_TRY(names.remove_xattr(InodeNo(ino), key));
+        ODX_TRY(exposed([&] { return names.remove_xattr(InodeNo(ino), key); }));
         changed.xattrs.erase(key);
       } else {
         // Nearly the largest value there can be: a transaction of many journal blocks.
         const std::size_t size = op.kind == OpKind::kLargeXattr ? 60'000 : op.c % 700;
         const std::string value = pattern(size, op.d);
-        ODX_TRY(names.set_xattr(InodeNo(ino), key, value, Names::XattrMode::kAny));
+        ODX_TRY(exposed(
+            [&] { return names.set_xattr(InodeNo(ino), key, value, Names::XattrMode::kAny); }));
         changed.xattrs[key] = value;
       }
       changed.changed = number;
@@ -397,13 +440,13 @@ Result<std::string> Runner::data_op(const Op& op, std::uint64_t number) {
       AlignedBuffer buffer(count + 8);
       const std::span<std::byte> from = buffer.span().subspan(op.d % 2 * 8, count);
       std::memcpy(from.data(), data.data(), count);
-      ODX_TRY(files.write(InodeNo(ino), FileOffset(at), from));
+      ODX_TRY(exposed([&] { return files.write(InodeNo(ino), FileOffset(at), from); }));
       put(content, at, data);
       return changed(fmt::format("write {} [{}, +{})", ino, at, count));
     }
     case OpKind::kTruncate: {
       const std::uint64_t bytes = op.b % 4 == 0 ? 0 : op.b % (size + 10'000);
-      ODX_TRY(files.truncate(InodeNo(ino), bytes));
+      ODX_TRY(exposed([&] { return files.truncate(InodeNo(ino), bytes); }));
       content.resize(bytes);
       return changed(fmt::format("truncate {} from {} to {}", ino, size, bytes));
     }
@@ -422,7 +465,9 @@ Result<std::string> Runner::data_op(const Op& op, std::uint64_t number) {
       if (at + count >= size) {
         return "skip";
       }
-      ODX_TRY(files.allocate(InodeNo(ino), mode, mode == Mode::kPunchHole, FileOffset(at), count));
+      ODX_TRY(exposed([&] {
+        return files.allocate(InodeNo(ino), mode, mode == Mode::kPunchHole, FileOffset(at), count);
+      }));
       if (mode == Mode::kPunchHole) {
         std::fill_n(where, count, '\0');
       } else if (mode == Mode::kCollapse) {
@@ -448,8 +493,10 @@ Result<std::string> Runner::data_op(const Op& op, std::uint64_t number) {
       if (node(to).content.size() + piece.size() > 4'000'000) {
         return "skip";
       }
-      const Files::Copied copied = ODX_TRY(files.copy_range(
-          InodeNo(ino), FileOffset(from_at), InodeNo(to), FileOffset(to_at), wanted));
+      const Files::Copied copied = ODX_TRY(exposed([&] {
+        return files.copy_range(InodeNo(ino), FileOffset(from_at), InodeNo(to), FileOffset(to_at),
+                                wanted);
+      }));
       if (copied.bytes != piece.size()) {
         return fail(EIO, "copy_range copied another number of bytes");
       }
@@ -473,7 +520,9 @@ Result<std::string> Runner::token_op(const Op& op, std::uint64_t number) {
     const std::string id = std::next(state_.model.tokens.begin(),
                                      static_cast<std::ptrdiff_t>(op.a % state_.model.tokens.size()))
                                ->first;
-    ODX_TRY(store_.tokens().drop(proto::decode(state_.known.at(id).token).value().id, 0));
+    ODX_TRY(exposed([&] {
+      return store_.tokens().drop(proto::decode(state_.known.at(id).token).value().id, 0);
+    }));
     state_.model.tokens.erase(id);
     return "drop token " + id;
   }
@@ -496,7 +545,10 @@ Result<std::string> Runner::token_op(const Op& op, std::uint64_t number) {
     call.body.read_in.file_offset = at;
     call.body.read_in.copy_length = length;
     call.c.options = sync ? ODX_TOKEN_SYNC : 0;
-    if (const int error = store_.tokens().offload_read(InodeNo(ino), kRoot, call); error != 0) {
+    if (const int error = ODX_TRY(exposed([&]() -> Result<int> {
+          return store_.tokens().offload_read(InodeNo(ino), kRoot, call);
+        }));
+        error != 0) {
       return fail(error, "OFFLOAD_READ");
     }
     const odx_read_output& out = call.body.read_out;
@@ -529,7 +581,10 @@ Result<std::string> Runner::token_op(const Op& op, std::uint64_t number) {
   call.body.write_in.copy_length = room;
   call.body.write_in.transfer_offset = from;
   call.body.write_in.token = known.token;
-  if (const int error = store_.tokens().offload_write(InodeNo(ino), kRoot, call); error != 0) {
+  if (const int error = ODX_TRY(exposed([&]() -> Result<int> {
+        return store_.tokens().offload_write(InodeNo(ino), kRoot, call);
+      }));
+      error != 0) {
     return fail(error, "OFFLOAD_WRITE");
   }
   const std::uint64_t written = call.body.write_out.length_written;

@@ -43,6 +43,8 @@ enum class OpKind {
   kSync,
   kCheckpoint,
   kReclaim,
+  kCreateUnnamed,
+  kLinkUnnamed,
 };
 
 // What the numbers mean depends on what there is when the operation runs, so any operation can be
@@ -56,10 +58,15 @@ struct Op {
 };
 
 std::vector<Op> make_ops(std::uint64_t seed, std::size_t count);
+// Large attributes, each made durable: the journal goes round more than once.
+std::vector<Op> churn_ops(std::uint64_t seed);
 // Fills a new store: directories, a fragmented file with inner nodes, a clone of it, attributes.
 std::vector<Op> base_ops();
 
 OpenOptions open_options(const Clock& clock);
+// Flushes and checkpoints by time and by size instead of on demand only. When they come is not
+// decided by the seed; what must hold after a crash does not depend on it.
+void use_timers(OpenOptions& options);
 inline constexpr std::int64_t kStartNs = 1'700'000'000 * kNsPerSecond;
 
 // What a folder's store must hold when somebody opens it.

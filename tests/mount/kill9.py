@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""kill -9 of the daemon under load, again and again: nothing that was durable may be missing."""
+"""kill -9 of the daemon under load, again and again: nothing that was durable may be missing.
+
+20 kills; ODX_KILLS=200 in the environment makes that many instead (the long mode)."""
 
 import os
 import random
@@ -8,21 +10,28 @@ import signal
 import subprocess
 import sys
 
+import odx_abi
 from harness import (Failure, MIB, case_main, environment, expect, expect_equal, run, say, wait_for)
-from kill_writers import record
+from kill_writers import TOKEN_BYTES, record, token_content
 from workloads import sha256
 
-KINDS = ("log", "database", "copies", "order", "churn")
+KINDS = ("log", "database", "copies", "order", "churn", "tokens", "git")
+TOKENS_TRIED = 100  # of each kill, the last ones
+
+
+def replies_in(path):
+    """What a writer was told, oldest first: words, the first of which is a number."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return [line.split() for line in file.read().split("\n")[:-1]]
+    except FileNotFoundError:
+        return []
 
 
 def acknowledged(path):
     """The last number that a writer saw made durable, or -1."""
-    try:
-        with open(path, "rb") as file:
-            lines = file.read().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return -1
-    return int(lines[-1]) if lines else -1
+    replies = replies_in(path)
+    return int(replies[-1][0]) if replies else -1
 
 
 def check_log(folder, last):
@@ -72,6 +81,50 @@ def check_order(folder):
     return len(steps)
 
 
+def check_tokens(folder, replies):
+    """Durable tokens redeem to the bytes of their moment; the others do, or are refused."""
+    refused = {odx_abi.STATUS["INVALID_TOKEN"]}
+    good = 0
+    target = os.open(folder + "/redeemed", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        for number, kind, token in replies[-TOKENS_TRIED:]:
+            os.ftruncate(target, 0)
+            os.ftruncate(target, TOKEN_BYTES)
+            answer = odx_abi.offload_write(target, bytes.fromhex(token), 0, TOKEN_BYTES)
+            if kind == "plain" and answer.status in refused:
+                continue
+            what = f"token {number}, which was {kind}"
+            expect_equal((answer.errno, answer.length), (0, TOKEN_BYTES), what)
+            expect(os.pread(target, TOKEN_BYTES, 0) == token_content(int(number)),
+                   f"{what}: other bytes")
+            good += 1
+    finally:
+        os.close(target)
+    return good
+
+
+def git_in(folder, *words):
+    return run(["git", "-C", folder, *words]).stdout.decode()
+
+
+def new_repository(folder):
+    git_in(folder, "init", "-q", "-b", "main")
+    for name, value in (("core.fsync", "all"), ("core.fsyncMethod", "fsync"), ("gc.auto", "0"),
+                        ("user.name", "nobody"), ("user.email", "nobody@localhost")):
+        git_in(folder, "config", name, value)
+
+
+def check_git(folder, last):
+    """The repository is whole, and has a first so many of the commits, with their content."""
+    git_in(folder, "fsck", "--full", "--strict", "--no-dangling")
+    subjects = git_in(folder, "log", "--reverse", "--format=%s").split("\n")[:-1]
+    expect_equal(subjects, [f"commit {number}" for number in range(len(subjects))], "git log")
+    expect(len(subjects) > last, f"{len(subjects)} commits, {last} was acknowledged")
+    number = len(subjects) - 1
+    expect_equal(git_in(folder, "show", f"HEAD:file-{number % 7}"), f"{number}\n" * 500, "HEAD")
+    return len(subjects)
+
+
 def one_round(case, store, turn, dice):
     mount = case.mount(store)
     base = os.path.join(mount.path, f"round-{turn}")
@@ -84,6 +137,7 @@ def one_round(case, store, turn, dice):
     with open(original, "wb") as file:
         file.write(dice.randbytes(size))
     sums = sha256(original)
+    new_repository(folders["git"])
     mount.sync()
 
     replies = {kind: case.place(f"acknowledged-{kind}") for kind in KINDS}
@@ -95,15 +149,15 @@ def one_round(case, store, turn, dice):
     try:
         # The moment of death: when the log has come so far (records are acknowledged at the pace of
         # the machine, so this lands anywhere in what the others do).
-        target = dice.randrange(5, 100 if case.quick else 600)
+        target = dice.randrange(5, 100)
 
         def far_enough():
             for kind, writer in writers.items():
                 if writer.poll() is not None:
                     raise Failure(f"the {kind} writer ended: {writer.stderr.read().decode()}")
             return (acknowledged(replies["log"]) >= target
-                    and acknowledged(replies["database"]) >= 0
-                    and acknowledged(replies["copies"]) >= 0)
+                    and all(acknowledged(replies[kind]) >= 0
+                            for kind in ("database", "copies", "tokens", "git")))
 
         wait_for(far_enough, f"{target} records", 240)
         mount.kill()
@@ -125,11 +179,14 @@ def one_round(case, store, turn, dice):
     found = (check_log(base + "/log", acknowledged(replies["log"])),
              check_database(base + "/database", acknowledged(replies["database"])),
              check_copies(base + "/copies", acknowledged(replies["copies"]), size, sums),
-             check_order(base + "/order"))
+             check_order(base + "/order"),
+             check_tokens(base + "/tokens", replies_in(replies["tokens"])),
+             check_git(base + "/git", acknowledged(replies["git"])))
     for name in os.listdir(base + "/churn"):
         with open(f"{base}/churn/{name}", "rb") as file:
             file.read()  # checksums are judged by the read itself
-    say(f"round {turn}: {found[0]} records, {found[1]} rows, {found[2]} copies, {found[3]} steps")
+    say("round {}: {} records, {} rows, {} copies, {} steps, {} tokens, {} commits".format(
+        turn, *found))
     run(["rm", "-rf", base])
     if turn % 3 == 2:
         mount.kill()  # a crash right after recovery and in the middle of reclaiming
@@ -143,9 +200,11 @@ def body(case):
     say(f"seed {seed}")
     dice = random.Random(seed)
     store = case.store()
-    for turn in range(2 if case.quick else 6):
+    for turn in range(KILLS or (3 if case.quick else 20)):
         one_round(case, store, turn, dice)
 
 
+KILLS = int(os.environ.get("ODX_KILLS", "0"))
+
 if __name__ == "__main__":
-    case_main(body)
+    case_main(body, seconds=600 + 60 * KILLS)

@@ -10,8 +10,11 @@ import errno
 import hashlib
 import os
 import sqlite3
+import subprocess
 import sys
 import zlib
+
+import odx_abi
 
 
 def record(number):
@@ -106,6 +109,51 @@ def churn(folder, acknowledge):
         number += 1
 
 
+def token_content(number):
+    """What the source of a token holds when the token is made."""
+    return hashlib.shake_256(b"token %d" % number).digest(TOKEN_BYTES)
+
+
+TOKEN_BYTES = 64 << 10
+TOKEN_TTL_MS = 600_000
+
+
+def tokens(folder, acknowledge):
+    """Tokens of a source that is overwritten again at once; every second one is made durable.
+
+    What is acknowledged is the token itself. No other process syncs in between for certain, so one
+    that was not made durable may be gone after a crash, or be good; it is never good for other bytes."""
+    source = os.open(folder + "/source", os.O_RDWR | os.O_CREAT, 0o644)
+    number = 0
+    while True:
+        os.pwrite(source, token_content(number), 0)
+        durable = number % 2 == 0
+        reply = odx_abi.offload_read(source, 0, TOKEN_BYTES, ttl=TOKEN_TTL_MS,
+                                     options=odx_abi.TOKEN_SYNC if durable else 0)
+        if reply.errno:
+            raise OSError(reply.errno, f"token {number}: {reply}")
+        acknowledge(number, "durable" if durable else "plain", reply.token.hex())
+        number += 1
+
+
+def git(folder, acknowledge):
+    """Commits. git has all that it writes synced (core.fsync=all), but the name of a new ref is a
+    rename, which a sync of its directory makes durable."""
+    directory = os.open(folder + "/.git/refs/heads", os.O_RDONLY)
+    number = 0
+    while True:
+        with open(f"{folder}/file-{number % 7}", "w", encoding="ascii") as file:
+            file.write(f"{number}\n" * 500)
+        for words in (["add", "-A"], ["commit", "-q", "-m", f"commit {number}"]):
+            done = subprocess.run(["git", "-C", folder, *words], capture_output=True, check=False,
+                                  stdin=subprocess.DEVNULL)
+            if done.returncode != 0:
+                raise OSError(errno.EIO, f"git {words[0]}: {done.returncode} {done.stderr!r}")
+        os.fsync(directory)
+        acknowledge(number)
+        number += 1
+
+
 def is_gone(folder):
     try:
         os.statvfs(folder)  # unlike stat, never answered from a cache of the kernel's
@@ -115,11 +163,12 @@ def is_gone(folder):
 
 
 def main():
-    kinds = {"log": log, "database": database, "copies": copies, "order": order, "churn": churn}
+    kinds = {"log": log, "database": database, "copies": copies, "order": order, "churn": churn,
+             "tokens": tokens, "git": git}
     kind, folder, path = sys.argv[1:4]
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        kinds[kind](folder, lambda number: os.write(target, b"%d\n" % number))
+        kinds[kind](folder, lambda *words: os.write(target, " ".join(map(str, words)).encode() + b"\n"))
     except (OSError, sqlite3.Error):
         # SQLite has many words for it; what matters is that the mount is dead, or detached already.
         if not is_gone(folder):

@@ -22,7 +22,7 @@ def loud(why):
     sys.exit(SKIP)
 
 
-def become_user():
+def become_user(user=USER):
     """Drops to an ordinary user who may open /dev/fuse; what is mounted is gone when we are."""
     if _libc.unshare(CLONE_NEWNS) != 0 or _libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None):
         loud("no mount namespace of one's own is to be had (in a plain chroot there is none)")
@@ -41,8 +41,8 @@ def become_user():
             loud("/dev/fuse is closed to ordinary users")
     is_mounted("/")  # loads what this user may not be able to load
     os.setgroups([])
-    os.setresgid(USER, USER, USER)
-    os.setresuid(USER, USER, USER)
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR))
     except OSError as error:

@@ -98,7 +98,7 @@ TEST_CASE("link counts, entry counts, parents") {
   SECTION("an inode that cannot be decoded") {
     store.put(keys::inode(s.empty), "junk");
     store.require({"inode " + text(s.empty) + ": malformed",
-                   "entry \"empty\" leads to inode " + text(s.empty) + ", which does not exist"});
+                   "entry \"empty\" leads to inode " + text(s.empty) + ", which cannot be read"});
   }
   SECTION("no root") {
     store.erase(keys::inode(kRootInode));

@@ -2,6 +2,8 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <catch2/catch.hpp>
@@ -19,6 +21,7 @@
 #include "inode_table.hpp"
 #include "mount.hpp"
 #include "options.hpp"
+#include "watchdog.hpp"
 
 using namespace odx;
 using namespace odx::daemon;
@@ -148,6 +151,40 @@ TEST_CASE("lines of mountinfo") {
   CHECK_FALSE(parse_mountinfo_line("36 35 zero / /m rw - t s rw"));
   CHECK_FALSE(parse_mountinfo_line("36 35 0: / /m rw - t s rw"));
   CHECK_FALSE(parse_mountinfo_line("36 35 0:39 / /m rw - t"));
+  CHECK_FALSE(entry->owner);
+  const auto owner_in = [](const std::string& options) {
+    return parse_mountinfo_line("36 35 0:39 / /m rw - fuse.odxfs s " + options)->owner;
+  };
+  CHECK(owner_in("rw,user_id=0,group_id=7") == 0U);
+  CHECK(owner_in("user_id=65534") == 65534U);
+  CHECK_FALSE(owner_in("rw,user_id=,group_id=1"));
+  CHECK_FALSE(owner_in("rw,user_id=1x"));
+  CHECK_FALSE(owner_in("rw,not_user_id=1"));
+}
+
+// When a process dies, the last release of its files is put off until all of them are closed, and
+// closing one may wait for the watchdog. So it must not take the release to set it off.
+TEST_CASE("the watchdog acts as soon as descriptor 0 is closed, though the file lives on") {
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::alarm(300);  // not to wait for ever
+    Watchdog watchdog;
+    if (!watchdog.start("/nowhere", makedev(0, 0xFFFFF))) {
+      ::_exit(2);
+    }
+    if (::waitpid(-1, nullptr, WNOHANG) != 0) {
+      ::_exit(3);  // it acted already
+    }
+    if (::dup(STDIN_FILENO) < 0 || ::close(STDIN_FILENO) != 0) {
+      ::_exit(4);
+    }
+    int status = 0;
+    ::_exit(::waitpid(-1, &status, 0) > 0 && status == 0 ? 0 : 5);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
 }
 
 TEST_CASE("lines of /proc/locks") {

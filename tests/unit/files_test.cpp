@@ -1,8 +1,10 @@
 // File content through a whole store: against a naive model, across remounts, with readers and
 // writers beside each other. Every store ends with a check that recounts everything.
 
-#include <catch2/catch.hpp>
+#include <sys/resource.h>
+
 #include <rapidcheck.h>
+#include <catch2/catch.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -404,13 +406,12 @@ TEST_CASE("readers see whole writes while writers, copies and truncates go on") 
       std::mt19937_64 random(t);
       AlignedBuffer buffer(kBytes);
       while (!stop.load()) {
-        const auto got = world.store().files().read(files[random() % kFiles], FileOffset(0),
-                                                    buffer.span());
+        const auto got =
+            world.store().files().read(files[random() % kFiles], FileOffset(0), buffer.span());
         // Every writer fills the whole range with one letter, so a mixture is a torn write.
         const char first = static_cast<char>(buffer.data()[0]);
-        if (!got || !std::all_of(buffer.data(), buffer.data() + *got, [&](std::byte b) {
-              return static_cast<char>(b) == first;
-            })) {
+        if (!got || !std::all_of(buffer.data(), buffer.data() + *got,
+                                 [&](std::byte b) { return static_cast<char>(b) == first; })) {
           torn.fetch_add(1);
         }
         reads.fetch_add(1);
@@ -480,5 +481,94 @@ TEST_CASE("concurrent writes to parts of one block are all there") {
   }
   expected += std::string(192, '.');
   REQUIRE(world.read(ino, 0, 8192) == expected);
+  world.finish();
+}
+
+TEST_CASE("extents that continue each other stay within bounds") {
+  World world;
+  const InodeNo ino = world.create("sequence");
+  const std::string piece = noise(1 << 20, 5);
+  for (std::uint64_t i = 0; i < 24; ++i) {
+    world.write(ino, i << 20, piece);
+  }
+  const InodePtr inode = must(world.store().names().get(ino));
+  REQUIRE_FALSE(inode->tree.root);
+  REQUIRE(inode->tree.extents.size() >= 24 / 4);
+  for (const TreeEntry& extent : inode->tree.extents) {
+    REQUIRE(extent.bytes <= kMaxMergedBytes);
+  }
+  world.finish();
+}
+
+TEST_CASE("a read of many bytes of many blocks takes little memory") {
+  World world;
+  const InodeNo source = world.create("source");
+  const std::string data = noise(4 * kBlockBytes, 6);
+  world.write(source, 0, data);
+  // Bytes of two blocks in turn: each is an extent of its own.
+  const InodeNo ino = world.create("bytes");
+  Files& files = world.store().files();
+  must(files.copy_range(source, FileOffset(0), ino, FileOffset(0), 1));
+  must(files.copy_range(source, FileOffset(2 * kBlockBytes), ino, FileOffset(1), 1));
+  constexpr std::uint64_t kBytes = 64 << 10;
+  for (std::uint64_t bytes = 2; bytes < kBytes; bytes *= 2) {
+    must(files.copy_range(ino, FileOffset(0), ino, FileOffset(bytes), bytes));
+  }
+  const auto peak_kib = [] {
+    struct rusage usage {};
+    ::getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss;
+  };
+  const long before = peak_kib();
+  const std::string found = world.read(ino, 0, kBytes);
+  std::string expected;
+  while (expected.size() < kBytes) {
+    expected += data[0];
+    expected += data[2 * kBlockBytes];
+  }
+  REQUIRE(found == expected);
+  REQUIRE(peak_kib() - before < 100 << 10);  // a block for each byte would be 256 MiB
+  world.finish();
+}
+
+// Sharing makes large files of few nodes, and slices leave nodes as empty as they may be.
+TEST_CASE("the deepest tree that anybody can make is a tree like others") {
+  World world;
+  Files& files = world.store().files();
+  const InodeNo source = world.create("source");
+  world.write(source, 0, noise(4 * kBlockBytes, 7));
+  InodeNo thin = world.create("thin");
+  std::uint64_t bytes = 0;
+  for (std::uint64_t i = 0; i < 10; ++i, bytes += 512) {
+    must(files.copy_range(source, FileOffset(i % 2 * 2 * kBlockBytes), thin, FileOffset(bytes),
+                          512));
+  }
+  const auto level = [&](InodeNo ino) {
+    const InodePtr inode = must(world.store().names().get(ino));
+    return inode->tree.root ? inode->tree.root->level : 0;
+  };
+  unsigned deepest = 0;
+  for (int round = 0; bytes <= kMaxFileBytes / 32; ++round) {
+    const InodeNo row = world.create("row " + std::to_string(round));
+    std::uint64_t at = 0;
+    const auto append = [&] {
+      must(files.copy_range(thin, FileOffset(0), row, FileOffset(at), bytes));
+      at += bytes;
+    };
+    for (int i = 0; i < 20 && level(row) <= level(thin); ++i) {
+      append();
+    }
+    for (int i = 0; i < 9; ++i) {
+      append();
+    }
+    // The last eight of them: the edges are cut where nodes end.
+    thin = world.create("thin " + std::to_string(round));
+    must(files.copy_range(row, FileOffset(at - 8 * bytes), thin, FileOffset(0), 8 * bytes));
+    bytes *= 8;
+    deepest = std::max({deepest, level(row), level(thin)});
+  }
+  REQUIRE(deepest > 14);
+  REQUIRE(deepest <= kMaxTreeLevel);
+  REQUIRE(world.read(thin, bytes - 512, 512) == world.read(source, 2 * kBlockBytes, 512));
   world.finish();
 }

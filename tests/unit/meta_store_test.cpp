@@ -381,6 +381,21 @@ TEST_CASE("a damaged value in LMDB is reported and never served") {
   CHECK(must(again.get("Dname")) == "replaced");
 }
 
+TEST_CASE("what cannot be read can be deleted") {
+  MetaWorld w;
+  put(w.open(), "Dname", "some directory entry");
+  must(w.store->close());
+  w.store.reset();
+  damage(w.data(), "some directory entry");
+  MetaStore& store = w.open();
+  // A commit fails in the failed state only: its caller has published what is in it.
+  must(store.commit({{"Dname", std::nullopt}, {"Dother", "value"}}));
+  REQUIRE_FALSE(must(store.get("Dname")));
+  must(store.checkpoint());
+  REQUIRE_FALSE(must(w.reopen().get("Dname")));
+  CHECK(must(w.store->get("Dother")) == "value");
+}
+
 TEST_CASE("a base that is missing or cut short is an error") {
   MetaWorld w;
   {

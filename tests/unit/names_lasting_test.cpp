@@ -18,6 +18,14 @@ TEST_CASE("an unnamed file") {
   Names& names = world.names();
   const InodePtr made = must(names.create_unnamed(NameWorld::regular(0600)));
   REQUIRE(made->nlink == 0);
+  const InodeNo groups = world.mkdir(kRoot, "groups");
+  AttrChange change;
+  change.mode = 02755;
+  change.gid = 99;
+  must(names.change(groups, change));
+  REQUIRE(must(names.create_unnamed(NameWorld::regular(0600), groups))->gid == 99);
+  REQUIRE(must(names.create_unnamed(NameWorld::regular(0600), kRoot))->gid == 0);
+  REQUIRE(err(names.create_unnamed(NameWorld::regular(), made->ino)) == ENOTDIR);
   REQUIRE(err(names.create_unnamed(NameWorld::directory())) == EINVAL);
   REQUIRE(err(names.create_unnamed(NameWorld::symlink("x"))) == EINVAL);
   SECTION("gets a name") {

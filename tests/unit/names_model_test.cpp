@@ -114,7 +114,10 @@ class Model {
   }
 
   int rename(InodeNo from_dir, const std::string& from, InodeNo to_dir, const std::string& to,
-             RenameMode mode) {
+             RenameMode mode, bool whiteout) {
+    if (whiteout && mode == RenameMode::kExchange) {
+      return EINVAL;
+    }
     for (const InodeNo dir : {from_dir, to_dir}) {
       if (const int error = dir_error(dir)) {
         return error;
@@ -203,9 +206,7 @@ class Twin {
       case 6:
       case 7:
       case 8: {
-        const auto mode = static_cast<RenameMode>(variant % 3);
-        same(names().rename(one, first, two, second, mode),
-             model_.rename(one, first, two, second, mode));
+        rename(one, first, two, second, static_cast<RenameMode>(variant % 3), variant >= 3);
         break;
       }
       case 9:
@@ -306,6 +307,24 @@ class Twin {
       model_.add(dir, name, (*made)->ino, what.mode & S_IFMT);
       RC_ASSERT(std::find(known_.begin(), known_.end(), (*made)->ino) == known_.end());
       known_.push_back((*made)->ino);
+    }
+  }
+  void rename(InodeNo from_dir, const std::string& from, InodeNo to_dir, const std::string& to,
+              RenameMode mode, bool with_whiteout) {
+    NewInode whiteout;
+    whiteout.mode = S_IFCHR;
+    const InodeNo source = model_.dir_error(from_dir) == 0 ? model_.at(from_dir, from) : InodeNo{};
+    const InodeNo target = model_.dir_error(to_dir) == 0 ? model_.at(to_dir, to) : InodeNo{};
+    const int expected = model_.rename(from_dir, from, to_dir, to, mode, with_whiteout);
+    same(names().rename(from_dir, from, to_dir, to, mode, with_whiteout ? &whiteout : nullptr),
+         expected);
+    if (with_whiteout && expected == 0 && source != target) {
+      const InodePtr left = must(names().lookup(from_dir, from));
+      RC_ASSERT(left->mode == S_IFCHR);
+      RC_ASSERT(left->rdev == 0);
+      model_.add(from_dir, from, left->ino, S_IFCHR);
+      RC_ASSERT(std::find(known_.begin(), known_.end(), left->ino) == known_.end());
+      known_.push_back(left->ino);
     }
   }
   void unnamed() {

@@ -43,6 +43,31 @@ TEST_CASE("rename") {
     REQUIRE(world.get(dir)->nlink == 2);
     REQUIRE(world.get(kRoot)->nlink == 4);
   }
+  SECTION("with a whiteout") {
+    NewInode whiteout;
+    whiteout.mode = S_IFCHR;
+    whiteout.uid = 7;
+    REQUIRE(must(names.rename(kRoot, "f", dir, "g", kReplace, &whiteout)) == nullptr);
+    REQUIRE(listed(names, kRoot) == Strings{"d", "f"});
+    REQUIRE(must(names.lookup(dir, "g"))->ino == file);
+    const InodePtr left = must(names.lookup(kRoot, "f"));
+    REQUIRE(left->mode == S_IFCHR);
+    REQUIRE(left->rdev == 0);
+    REQUIRE(left->uid == 7);
+    REQUIRE(left->nlink == 1);
+    REQUIRE(world.get(kRoot)->entry_count == 2);
+    // A directory leaves a name that is none, and comes back over it.
+    must(names.rename(dir, "inner", kRoot, "outer", kReplace, &whiteout));
+    REQUIRE(world.get(dir)->nlink == 2);
+    REQUIRE(world.get(kRoot)->nlink == 4);
+    REQUIRE(err(names.rename(kRoot, "outer", dir, "inner", kReplace)) == ENOTDIR);
+    // Nothing is left behind where nothing is moved.
+    REQUIRE(err(names.rename(dir, "g", kRoot, "f", RenameMode::kNoReplace, &whiteout)) == EEXIST);
+    REQUIRE(err(names.rename(dir, "g", kRoot, "f", RenameMode::kExchange, &whiteout)) == EINVAL);
+    whiteout.mode = S_IFDIR;
+    REQUIRE(err(names.rename(dir, "g", kRoot, "h", kReplace, &whiteout)) == EINVAL);
+    REQUIRE(listed(names, dir) == Strings{"g", "inner"});
+  }
   SECTION("over a file") {
     const InodeNo target = world.file(dir, "g");
     const InodePtr replaced = must(names.rename(kRoot, "f", dir, "g", kReplace));

@@ -187,6 +187,47 @@ TEST_CASE("cp -r: a directory is not copied into itself") {
   CHECK(read_file(dir.file("a/file")) == "x");
 }
 
+TEST_CASE("cp -r: links that others put in its way are not followed, those that it is given are") {
+  TempDir dir;
+  const std::string tree = dir.file("tree");
+  fs::create_directories(tree + "/dir");
+  write_file(tree + "/dir/inner", "new");
+  write_file(tree + "/file", "new");
+  REQUIRE(::mkfifo((tree + "/pipe").c_str(), 0604) == 0);
+  write_file(dir.file("victim"), "old");
+  ::chmod(dir.file("victim").c_str(), 0600);
+  fs::create_directory(dir.file("elsewhere"));
+
+  const std::string copy = dir.file("copies") + "/tree";
+  fs::create_directories(copy);
+  for (const char* name : {"/file", "/pipe"}) {
+    fs::create_symlink(dir.file("victim"), copy + name);
+  }
+  fs::create_symlink(dir.file("elsewhere"), copy + "/dir");
+  const Run run = run_odx({"cp", "-r", tree, dir.file("copies")});
+  CHECK(run.code == 1);
+  CHECK(is_error_line(run.err, copy + "/dir"));
+  CHECK(read_file(dir.file("victim")) == "old");
+  CHECK(stat_of(dir.file("victim")).st_mode == (S_IFREG | 0600));
+  CHECK(fs::is_empty(dir.file("elsewhere")));
+  CHECK(S_ISREG(stat_of(copy + "/file").st_mode));
+  CHECK(read_file(copy + "/file") == "new");
+  CHECK(stat_of(copy + "/pipe").st_mode == (S_IFIFO | 0604));
+
+  // A pipe where a file is to be is not waited for.
+  fs::remove(copy + "/file");
+  fs::remove(copy + "/dir");
+  REQUIRE(::mkfifo((copy + "/file").c_str(), 0600) == 0);
+  CHECK(is_error_line(run_odx({"cp", "-r", tree, dir.file("copies")}).err, copy + "/file"));
+
+  fs::create_symlink(dir.file("elsewhere"), dir.file("into"));
+  CHECK(run_odx({"cp", "-r", tree + "/.", dir.file("into")}).code == 0);
+  CHECK(read_file(dir.file("elsewhere/dir/inner")) == "new");
+  fs::create_symlink(dir.file("victim"), dir.file("over"));
+  CHECK(run_odx({"cp", "-r", tree + "/file", dir.file("over")}).code == 0);
+  CHECK(read_file(dir.file("victim")) == "new");
+}
+
 TEST_CASE("cp -r: a tree deeper than a path may be long") {
   TempDir dir;
   const std::string name(200, 'd');

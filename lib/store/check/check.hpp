@@ -33,10 +33,15 @@ struct CheckReport {
   std::uint64_t nodes = 0;
   std::uint64_t queued = 0;   // subtrees that wait for the reclaimer
   std::uint64_t extents = 0;  // leaf entries that are not holes
-  std::uint64_t blocks = 0;   // that exist
+  std::uint64_t blocks = 0;          // that exist
+  std::uint64_t end_of_extents = 0;  // behind the last block that anything names
   std::uint64_t used_blocks = 0;
   std::uint64_t data_bytes = 0;       // of all files, holes left out, sharing not
   std::uint64_t verified_blocks = 0;  // read and found to match their checksum
+
+  // Of the store's journal; left alone by check_state().
+  std::uint64_t replayed_batches = 0;
+  std::uint64_t segments = 0;  // files of data
 
   std::vector<std::string> problems;  // one line each
   std::uint64_t problem_count = 0;
@@ -44,7 +49,7 @@ struct CheckReport {
 };
 
 // Checks a store that nobody has mounted (EBUSY); changes nothing, replays the journal in memory.
-// Damage is part of the report; an error means that the check could not be made.
+// Damage is part of the report, whatever it is; an error means that the check could not be made.
 Result<CheckReport> check_store(const std::string& dir, const CheckOptions& options);
 
 // What check_store() looks at once it has opened everything. Must not change meanwhile.

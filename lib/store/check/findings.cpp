@@ -59,6 +59,39 @@ std::string hex(std::string_view bytes) {
 
 }  // namespace
 
+void Findings::fix(Stage stage, std::string text, WriteSet writes) {
+  // More than enough for one pass; the next one goes on.
+  constexpr std::size_t kMaxAtOnce = 100000;
+  if (fixes_ == nullptr || (!fixes_->list.empty() && stage > fixes_->stage)) {
+    return;
+  }
+  if (stage < fixes_->stage) {
+    fixes_->list.clear();
+  }
+  fixes_->stage = stage;
+  if (fixes_->list.size() < kMaxAtOnce) {
+    fixes_->list.push_back({std::move(text), std::move(writes)});
+  }
+}
+
+bool Findings::all_readable(char table) const {
+  const auto first = unreadable_.lower_bound(keys::table_begin(table));
+  return first == unreadable_.end() || first->front() != table;
+}
+
+void Findings::for_each_unreadable(char table,
+                                   const std::function<void(const std::string&)>& each) const {
+  for (auto at = unreadable_.lower_bound(keys::table_begin(table));
+       at != unreadable_.end() && at->front() == table; ++at) {
+    each(*at);
+  }
+}
+
+bool Findings::references_complete() const {
+  return !references_lost_ && all_readable(keys::kNode) && all_readable(keys::kInode) &&
+         all_readable(keys::kToken) && all_readable(keys::kReclaim);
+}
+
 std::string quoted(std::string_view name) {
   std::string out = "\"";
   for (const char c : name) {
@@ -100,6 +133,7 @@ Result<void> for_each_record(const KvReader& kv, std::string from, const std::st
       const std::string key = ODX_TRY(damaged_key(kv, from, end));
       findings.problem("record {}:{} is damaged: {}", key.substr(0, 1), hex(key.substr(1)),
                        records.error().detail());
+      findings.unreadable(key);
       from = key + '\0';
       page = kPage;
       continue;

@@ -4,16 +4,41 @@
 #include <fmt/format.h>
 
 #include <cstdint>
+#include <functional>
+#include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "store/check/check.hpp"
 
 namespace odx::check {
 
+// Repairs go by stages: what one changes is what the next one counts. A pass of a check collects
+// those of the lowest stage that has any; the rest wait for the pass after it.
+enum class Stage : std::uint8_t {
+  kRoot,     // the root directory
+  kRecords,  // records that mean nothing are removed, derived ones made anew
+  kNames,    // every inode gets its place in the namespace
+  kCounts,   // what counts the rest
+};
+
+// Changes that are right whatever else is wrong, and what to say about them.
+struct Fix {
+  std::string text;
+  WriteSet writes;
+};
+
+struct Fixes {
+  Stage stage = Stage::kCounts;
+  std::vector<Fix> list;
+};
+
 class Findings {
  public:
-  explicit Findings(const CheckOptions& options) : options_(options) {}
+  // `fixes`: where repairs go, if they are wanted.
+  explicit Findings(const CheckOptions& options, Fixes* fixes = nullptr)
+      : options_(options), fixes_(fixes) {}
 
   template <class... Args>
   void problem(fmt::format_string<Args...> text, Args&&... args) {
@@ -28,10 +53,29 @@ class Findings {
     }
   }
 
+  [[nodiscard]] bool repairing() const { return fixes_ != nullptr; }
+  // Takes a repair down; nothing if none are wanted.
+  void fix(Stage stage, std::string text, WriteSet writes);
+
+  // A record that cannot be read or makes no sense: it is there, but nobody knows what it said.
+  void unreadable(const std::string& key) { unreadable_.insert(key); }
+  [[nodiscard]] bool is_unreadable(const std::string& key) const {
+    return unreadable_.contains(key);
+  }
+  [[nodiscard]] bool all_readable(char table) const;
+  void for_each_unreadable(char table, const std::function<void(const std::string& key)>& each) const;
+  // A record is missing that held references to nodes or blocks.
+  void references_lost() { references_lost_ = true; }
+  // Whether every reference to nodes and blocks was seen. If not, counts are lower bounds.
+  [[nodiscard]] bool references_complete() const;
+
   CheckReport report;
 
  private:
   const CheckOptions& options_;
+  Fixes* const fixes_;
+  std::set<std::string> unreadable_;
+  bool references_lost_ = false;
 };
 
 // A name in quotes, fit for one line.
@@ -44,7 +88,7 @@ class Findings {
 [[nodiscard]] std::string blocks_text(std::uint64_t first, std::uint64_t end);
 
 // Calls `each` with every record whose key lies in [from, end), in key order. A record whose value
-// fails its checksum is a problem, and is left out.
+// fails its checksum is a problem, is noted as unreadable, and is left out.
 Result<void> for_each_record(const KvReader& kv, std::string from, const std::string& end,
                              Findings& findings, const std::function<void(const KeyValue&)>& each);
 Result<void> for_each_record(const KvReader& kv, char table, std::string_view what,

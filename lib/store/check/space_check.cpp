@@ -17,6 +17,14 @@ namespace {
 constexpr std::uint64_t kPerRecord = keys::kChecksumsPerRecord;
 constexpr std::size_t kChecksumRecordBytes = kPerRecord * sizeof(std::uint32_t);
 
+// A number for a block that looks random (the finisher of SplitMix64).
+std::uint64_t number_of(std::uint64_t block) {
+  std::uint64_t x = block + 0x9E3779B97F4A7C15;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
+  return x ^ (x >> 31);
+}
+
 }  // namespace
 
 void SpaceCheck::see_extent(const TreeEntry& extent, const std::string& owner) {
@@ -25,13 +33,25 @@ void SpaceCheck::see_extent(const TreeEntry& extent, const std::string& owner) {
   }
   ++findings_.report.extents;
   const BlockRun run = blocks_of(extent);
+  end_of_extents_ = std::max(end_of_extents_, run.end().value());
   if (run.end().value() > subject_.blocks) {
     findings_.problem("{} names {}, but the device has {} blocks", owner,
                       blocks_text(run.first.value(), run.end().value()), subject_.blocks);
+    findings_.references_lost();
     return;
   }
   starts_.push_back(run.first.value());
   ends_.push_back(run.end().value());
+}
+
+void SpaceCheck::walk_extent(const TreeEntry& extent) {
+  if (extent.is_hole()) {
+    return;
+  }
+  const BlockRun run = blocks_of(extent);
+  if (run.end().value() <= subject_.blocks) {
+    walked_ += number_of(run.first.value()) - number_of(run.end().value());
+  }
 }
 
 Result<std::vector<SpaceCheck::Reference>> SpaceCheck::read_references() {
@@ -41,10 +61,12 @@ Result<std::vector<SpaceCheck::Reference>> SpaceCheck::read_references() {
         const Result<BlockRefs::Record> record = BlockRefs::decode(kv);
         if (!record) {
           findings_.problem("block {}: {}", keys::number_of(kv.key), record.error().detail());
+          findings_.unreadable(kv.key);
           return;
         }
         if (!references.empty() && record->run.first < references.back().run.end()) {
           findings_.problem("two reference counts for block {}", record->run.first.value());
+          findings_.unreadable(kv.key);
           return;
         }
         if (!references.empty() && record->run.first == references.back().run.end() &&
@@ -53,6 +75,7 @@ Result<std::vector<SpaceCheck::Reference>> SpaceCheck::read_references() {
               "block {}: its reference count and that of the block before are equal, "
               "but not in one record",
               record->run.first.value());
+          references_wrong_ = true;
         }
         references.push_back({record->run, record->refs});
       }));
@@ -75,6 +98,7 @@ Result<void> SpaceCheck::compare_references() {
     if (wrong.first == wrong.end) {
       return;
     }
+    references_wrong_ = true;
     if (wrong.counted == 0) {
       findings_.problem("{}: reference count is {}, but nothing refers to it",
                         blocks_text(wrong.first, wrong.end), wrong.recorded);
@@ -85,6 +109,8 @@ Result<void> SpaceCheck::compare_references() {
     }
   };
 
+  std::vector<Reference> counts;  // as they should be
+  std::uint64_t by_table = 0;  // what the walk has in walked_
   std::size_t next_start = 0;
   std::size_t next_end = 0;
   std::size_t next_reference = 0;
@@ -125,6 +151,17 @@ Result<void> SpaceCheck::compare_references() {
       }
       findings_.report.used_blocks += until - at;
     }
+    if (counted != 0) {
+      by_table += counted * (number_of(at) - number_of(until));
+    }
+    if (findings_.repairing()) {
+      // What nobody can prove too high stays.
+      const std::uint64_t right =
+          findings_.references_complete() ? counted : std::max(counted, recorded);
+      if (right >= 2) {
+        add_count(counts, at, until, right);
+      }
+    }
     if (recorded != (counted >= 2 ? counted : 0)) {
       if (wrong.end != at || wrong.counted != counted || wrong.recorded != recorded) {
         report();
@@ -137,6 +174,56 @@ Result<void> SpaceCheck::compare_references() {
   report();
   starts_ = {};
   ends_ = {};
+  if (by_table != walked_) {
+    findings_.problem("the table of nodes and the trees name different blocks");
+    findings_.references_lost();  // one of the counts is wrong: trust neither
+    return {};
+  }
+  return findings_.repairing() ? fix_references(counts) : Result<void>();
+}
+
+void SpaceCheck::add_count(std::vector<Reference>& counts, std::uint64_t first, std::uint64_t end,
+                           std::uint64_t refs) {
+  if (!counts.empty() && counts.back().run.end().value() == first && counts.back().refs == refs) {
+    counts.back().run.count += end - first;
+  } else {
+    counts.push_back({{BlockNo(first), end - first}, refs});
+  }
+}
+
+// Replaces the whole table, as far as it differs. An unreadable record may have had any count, so
+// then it takes a complete count to say what is right.
+Result<void> SpaceCheck::fix_references(const std::vector<Reference>& counts) {
+  const bool unreadable = !findings_.all_readable(keys::kBlockRefs);
+  if ((!references_wrong_ && !unreadable) ||
+      (unreadable && !findings_.references_complete())) {
+    return {};
+  }
+  WriteSet writes;
+  for (const Reference& count : counts) {
+    std::string value;
+    put_le(value, count.run.count);
+    put_le(value, count.refs);
+    writes.emplace(keys::block_refs(count.run.end() - 1), std::move(value));
+  }
+  const CheckOptions nothing{.data = false, .progress = {}, .max_problems = 0};
+  Findings quiet(nothing);
+  ODX_TRY(for_each_record(subject_.kv, keys::table_begin(keys::kBlockRefs),
+                          keys::table_end(keys::kBlockRefs), quiet, [&](const KeyValue& record) {
+                            const auto at = writes.find(record.key);
+                            if (at == writes.end()) {
+                              writes.emplace(record.key, std::nullopt);
+                            } else if (*at->second == record.value) {
+                              writes.erase(at);
+                            }
+                          }));
+  findings_.for_each_unreadable(keys::kBlockRefs, [&](const std::string& key) {
+    writes.emplace(key, std::nullopt);
+  });
+  if (!writes.empty()) {
+    findings_.fix(Stage::kCounts, "the reference counts of blocks are what the trees say now",
+                  std::move(writes));
+  }
   return {};
 }
 
@@ -159,20 +246,49 @@ Result<void> SpaceCheck::compare_checksums() {
     }
     group = end;
   };
+  // Whether any block of a group is in use, or may be.
+  const auto in_use = [&](std::uint64_t number) {
+    if (number >= (end_of_extents_ + kPerRecord - 1) / kPerRecord) {
+      return !findings_.references_complete();
+    }
+    const auto at = std::lower_bound(
+        used_.begin(), used_.end(), number * kPerRecord,
+        [](const BlockRun& r, std::uint64_t block) { return r.end().value() <= block; });
+    return !findings_.references_complete() ||
+           (at != used_.end() && at->first.value() < (number + 1) * kPerRecord);
+  };
+  const auto drop = [&](const std::string& key, std::uint64_t number) {
+    findings_.fix(Stage::kCounts,
+                  fmt::format("checksum record {}, of blocks that are not in use, is removed",
+                              number),
+                  {{key, std::nullopt}});
+  };
   ODX_TRY(for_each_record(
       subject_.kv, keys::kChecksums, "checksums", findings_, [&](const KeyValue& record) {
         const std::uint64_t number = keys::number_of(record.key);
         if (record.key.size() != 9 || number >= (subject_.blocks + kPerRecord - 1) / kPerRecord) {
           findings_.problem("checksum record {}, where there are no blocks", number);
+          // Where a segment is missing, they come back with it.
+          if (record.key.size() != 9 || number >= (end_of_extents_ + kPerRecord - 1) / kPerRecord) {
+            drop(record.key, number);
+          }
           return;
         }
         if (record.value.size() != kChecksumRecordBytes) {
           findings_.problem("malformed checksum record {}", number);
+          if (!in_use(number)) {
+            drop(record.key, number);
+          }
         }
         skip_to(number);
         group = number + 1;
       }));
   skip_to(UINT64_MAX);
+  findings_.for_each_unreadable(keys::kChecksums, [&](const std::string& key) {
+    if (key.size() != 9 || !in_use(keys::number_of(key))) {
+      drop(key, keys::number_of(key));
+    }
+  });
   return {};
 }
 
@@ -181,6 +297,7 @@ Result<void> SpaceCheck::compare_bitmaps() {
   const auto clean = subject_.kv.get(keys::counter("clean"));
   if (!clean && clean.error().is_corruption()) {
     findings_.problem("mark of a clean unmount: {}", clean.error().detail());
+    drop_mark();
     return {};
   }
   if (!clean) {
@@ -198,11 +315,13 @@ Result<void> SpaceCheck::compare_bitmaps() {
         if (record.key.size() != 9 || segment >= segments ||
             record.value.size() != (std::min(kSegmentBlocks, subject_.blocks - first) + 7) / 8) {
           findings_.problem("malformed bitmap of segment {}", segment);
+          drop_mark();
           expected = std::max(expected, segment + 1);
           return;
         }
         for (; expected < segment; ++expected) {
           findings_.problem("no bitmap of segment {}", expected);
+          drop_mark();
         }
         ++expected;
         compare_bitmap(segment, record.value);
@@ -212,8 +331,27 @@ Result<void> SpaceCheck::compare_bitmaps() {
   const std::uint64_t used_end = used_.empty() ? 0 : used_.back().end().value();
   for (; expected < segments && expected * kSegmentBlocks < used_end; ++expected) {
     findings_.problem("no bitmap of segment {}", expected);
+    drop_mark();
+  }
+  if (!findings_.all_readable(keys::kBitmap)) {
+    drop_mark();
   }
   return {};
+}
+
+// Without the mark, the next mount finds the free blocks by itself. It must be able to: it reads
+// every leaf.
+void SpaceCheck::drop_mark() {
+  if (!findings_.references_complete()) {
+    return;
+  }
+  WriteSet writes{{keys::counter("clean"), std::nullopt}};
+  findings_.for_each_unreadable(keys::kBitmap, [&](const std::string& key) {
+    writes.emplace(key, std::nullopt);
+  });
+  findings_.fix(Stage::kCounts,
+                "the saved bitmaps are dropped: the next mount finds the free blocks by itself",
+                std::move(writes));
 }
 
 void SpaceCheck::compare_bitmap(std::uint64_t segment, std::string_view saved) {
@@ -223,6 +361,8 @@ void SpaceCheck::compare_bitmap(std::uint64_t segment, std::string_view saved) {
       used_.begin(), used_.end(), base,
       [](const BlockRun& r, std::uint64_t block) { return r.end().value() <= block; });
   std::uint64_t wrong_from = base;
+  std::string right(saved);
+  const bool complete = findings_.references_complete();
   bool wrong = false;
   bool wrong_used = false;
   for (std::uint64_t block = base; block <= end; ++block) {
@@ -234,7 +374,13 @@ void SpaceCheck::compare_bitmap(std::uint64_t segment, std::string_view saved) {
       }
       in_use = run != used_.end() && run->first.value() <= block;
       const auto byte = static_cast<unsigned char>(saved[(block - base) / 8]);
-      differs = ((byte >> (block - base) % 8 & 1U) != 0) != in_use;
+      const unsigned bit = 1U << (block - base) % 8;
+      differs = ((byte & bit) != 0) != in_use;
+      // A block that is in use must never look free. The other way round it takes a proof.
+      if (differs && (in_use || complete)) {
+        char& out = right[(block - base) / 8];
+        out = static_cast<char>(static_cast<unsigned char>(out) ^ bit);
+      }
     }
     if (wrong && (!differs || in_use != wrong_used)) {
       findings_.problem("{}: {}", blocks_text(wrong_from, block),
@@ -247,6 +393,11 @@ void SpaceCheck::compare_bitmap(std::uint64_t segment, std::string_view saved) {
       wrong_used = in_use;
       wrong_from = block;
     }
+  }
+  if (right != saved) {
+    findings_.fix(Stage::kCounts,
+                  fmt::format("the saved bitmap of segment {} is what the trees say now", segment),
+                  {{keys::bitmap(segment), std::move(right)}});
   }
 }
 

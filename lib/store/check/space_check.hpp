@@ -18,6 +18,11 @@ class SpaceCheck {
   // An entry of a distinct leaf. `owner` is how to call the leaf.
   void see_extent(const TreeEntry& extent, const std::string& owner);
 
+  // The same entry as the other count of references meets it.
+  void walk_extent(const TreeEntry& extent);
+  // The last block that any extent names, and one.
+  [[nodiscard]] std::uint64_t end_of_extents() const { return end_of_extents_; }
+
   // When all extents are seen; first.
   Result<void> compare_references();
   // After that, in any order.
@@ -32,7 +37,12 @@ class SpaceCheck {
     std::uint64_t refs = 0;
   };
   Result<std::vector<Reference>> read_references();
+  // Appends blocks [first, end) to counts that are kept as table R keeps them.
+  static void add_count(std::vector<Reference>& counts, std::uint64_t first, std::uint64_t end,
+                        std::uint64_t refs);
+  Result<void> fix_references(const std::vector<Reference>& counts);
   void compare_bitmap(std::uint64_t segment, std::string_view saved);
+  void drop_mark();
   Result<void> verify_run(BlockRun run);
   Result<void> verify_block(BlockNo block, const std::byte* data);
 
@@ -42,6 +52,11 @@ class SpaceCheck {
   std::vector<std::uint64_t> starts_;
   std::vector<std::uint64_t> ends_;
   std::vector<BlockRun> used_;  // ascending, neighbours merged
+  std::uint64_t end_of_extents_ = 0;
+  // Of the walk: the sum of a number for the first block of every extent, less that of the block
+  // behind it. It depends on nothing but how often each block is named.
+  std::uint64_t walked_ = 0;
+  bool references_wrong_ = false;
 
   // For verify_data().
   std::vector<std::uint64_t> damaged_;

@@ -103,8 +103,9 @@ class SegmentDevice final : public BlockDevice {
   Result<std::vector<std::size_t>> list_segments() const;
   Result<Fd> open_file(const char* name, int flags);
   Result<void> reserve(int fd, std::uint64_t bytes);
-  Result<Fd> make_file(std::size_t number, std::uint64_t bytes);
-  void append(Fd fd, std::uint64_t blocks);
+  Result<Fd> make_file(std::uint64_t bytes);
+  Result<void> name_file(std::size_t number);
+  void append(std::unique_ptr<Segment> segment);
 
   const Fd directory_;
   const bool read_only_;
@@ -251,7 +252,7 @@ std::uint64_t SegmentDevice::host_free_bytes() const {
 // Opens a file for the device's way of I/O. A host that takes no O_DIRECT turns it off for good;
 // it may have created the file before it refused.
 Result<Fd> SegmentDevice::open_file(const char* name, int flags) {
-  const int common = flags | O_CLOEXEC | (read_only_ ? O_RDONLY : O_RDWR);
+  const int common = flags | O_NOFOLLOW | O_CLOEXEC | (read_only_ ? O_RDONLY : O_RDWR);
   if (direct_) {
     Fd fd(::openat(directory_.get(), name, common | O_DIRECT, kFileMode));
     if (fd.valid()) {
@@ -319,7 +320,7 @@ Result<void> SegmentDevice::open_segments() {
     if (i + 1 < numbers.size() && bytes != kSegmentBlocks * kBlockBytes) {
       return corrupt(fmt::format("segment {} is short", name));
     }
-    append(std::move(fd), bytes / kBlockBytes);
+    append(std::make_unique<Segment>(std::move(fd), bytes / kBlockBytes));
   }
   // The last one may have been named by a process that died before its name was durable.
   if (!read_only_ && !numbers.empty() && ::fsync(directory_.get()) != 0) {
@@ -328,11 +329,10 @@ Result<void> SegmentDevice::open_segments() {
   return {};
 }
 
-void SegmentDevice::append(Fd fd, std::uint64_t blocks) {
-  auto segment = std::make_unique<Segment>(std::move(fd), blocks);
+void SegmentDevice::append(std::unique_ptr<Segment> segment) {
   const std::unique_lock lock(table_mutex_);
   segments_.push_back(std::move(segment));
-  blocks_ += blocks;
+  blocks_ += segments_.back()->blocks;
 }
 
 // Makes the host set aside the whole file. Where it cannot promise space, writing zeros takes it.
@@ -355,13 +355,9 @@ Result<void> SegmentDevice::reserve(int fd, std::uint64_t bytes) {
   return {};
 }
 
-// A complete, durable segment file, or none at all.
-Result<Fd> SegmentDevice::make_file(std::size_t number, std::uint64_t bytes) {
-  const std::string name = segment_name(number);
+// A complete, durable file without its final name yet, or none at all.
+Result<Fd> SegmentDevice::make_file(std::uint64_t bytes) {
   const int dir = directory_.get();
-  if (::faccessat(dir, name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
-    return fail(EEXIST, fmt::format("segment {} exists already", name));
-  }
   // Left over from a crash, perhaps.
   if (::unlinkat(dir, kUnfinishedName, 0) != 0 && errno != ENOENT) {
     return fail(errno, "cannot remove an unfinished segment");
@@ -371,26 +367,35 @@ Result<Fd> SegmentDevice::make_file(std::size_t number, std::uint64_t bytes) {
     (void)::unlinkat(dir, kUnfinishedName, 0);
     return fd;
   }
-  const char* present_name = kUnfinishedName;
   Result<void> outcome = reserve(fd->get(), bytes);
   if (outcome && ::fsync(fd->get()) != 0) {
     outcome = fail(errno, "cannot sync a new segment");
   }
-  if (outcome) {
-    if (::renameat(dir, kUnfinishedName, dir, name.c_str()) != 0) {
-      outcome = fail(errno, "cannot name a new segment");
-    } else {
-      present_name = name.c_str();
-      if (::fsync(dir) != 0) {
-        outcome = fail(errno, "cannot sync the segments' directory");
-      }
-    }
-  }
   if (!outcome) {
-    (void)::unlinkat(dir, present_name, 0);
+    (void)::unlinkat(dir, kUnfinishedName, 0);
     return std::unexpected(std::move(outcome).error());
   }
   return fd;
+}
+
+// Gives it the name, durably. If the directory cannot be synced nobody knows what it will hold
+// after a crash, and as with a file's data no later sync that succeeds can be believed.
+Result<void> SegmentDevice::name_file(std::size_t number) {
+  const std::string name = segment_name(number);
+  const int dir = directory_.get();
+  if (::renameat(dir, kUnfinishedName, dir, name.c_str()) != 0) {
+    const int reason = errno;
+    (void)::unlinkat(dir, kUnfinishedName, 0);
+    return fail(reason, "cannot name a new segment");
+  }
+  if (::fsync(dir) != 0) {
+    const int reason = errno;
+    (void)::unlinkat(dir, name.c_str(), 0);
+    const std::scoped_lock turn(sync_mutex_);
+    sync_errno_ = sync_errno_ != 0 ? sync_errno_ : reason;
+    return fail(reason, "cannot sync the segments' directory");
+  }
+  return {};
 }
 
 Result<void> SegmentDevice::add_segment(std::uint64_t blocks) {
@@ -405,7 +410,19 @@ Result<void> SegmentDevice::add_segment(std::uint64_t blocks) {
   if (present % kSegmentBlocks != 0) {
     return fail(EINVAL, "nothing can follow a short segment");
   }
-  append(ODX_TRY(make_file(present / kSegmentBlocks, blocks * kBlockBytes)), blocks);
+  const std::size_t number = present / kSegmentBlocks;
+  const std::string name = segment_name(number);
+  if (::faccessat(directory_.get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+    return fail(EEXIST, fmt::format("segment {} exists already", name));
+  }
+  // All memory first: a segment that has its name must get into the table.
+  {
+    const std::unique_lock table(table_mutex_);
+    segments_.reserve(segments_.size() + 1);
+  }
+  auto segment = std::make_unique<Segment>(ODX_TRY(make_file(blocks * kBlockBytes)), blocks);
+  ODX_TRY(name_file(number));
+  append(std::move(segment));
   return {};
 }
 
@@ -414,7 +431,7 @@ Result<void> SegmentDevice::add_segment(std::uint64_t blocks) {
 Result<std::unique_ptr<BlockDevice>> open_segment_device(const std::string& data_dir,
                                                          const SegmentDeviceOptions& options,
                                                          std::unique_ptr<IoEngine> engine) {
-  Fd directory(::open(data_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  Fd directory(::open(data_dir.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!directory.valid()) {
     return fail(errno, fmt::format("cannot open {}", data_dir));
   }

@@ -35,6 +35,29 @@ void BlockRefs::put(BlockRun run, std::uint64_t refs) {
   kv_.put(keys::block_refs(run.end() - 1), std::move(value));
 }
 
+// Writes what differs between two states of one stretch, both in the order of their ends.
+void BlockRefs::replace(const std::vector<Record>& before, const std::vector<Record>& after) {
+  auto old = before.begin();
+  for (const Record& record : after) {
+    if (record.refs < 2) {
+      continue;  // has no record
+    }
+    for (; old != before.end() && old->run.end() < record.run.end(); ++old) {
+      kv_.erase(keys::block_refs(old->run.end() - 1));
+    }
+    const bool same_key = old != before.end() && old->run.end() == record.run.end();
+    if (!same_key || !(old->run == record.run) || old->refs != record.refs) {
+      put(record.run, record.refs);
+    }
+    if (same_key) {
+      ++old;
+    }
+  }
+  for (; old != before.end(); ++old) {
+    kv_.erase(keys::block_refs(old->run.end() - 1));
+  }
+}
+
 Result<void> BlockRefs::adjust(BlockRun run, bool more) {
   std::vector<Record> before;  // records that overlap the run, or touch it
   const BlockNo look_from = run.first.value() == 0 ? run.first : run.first - 1;
@@ -91,21 +114,7 @@ Result<void> BlockRefs::adjust(BlockRun run, bool more) {
   }
   change(at, run.end(), 1);
 
-  const auto same = [](const Record& a, const Record& b) {
-    return a.run == b.run && a.refs == b.refs;
-  };
-  for (const Record& record : before) {
-    if (std::none_of(after.begin(), after.end(), [&](const Record& r) { return same(r, record); })) {
-      kv_.erase(keys::block_refs(record.run.end() - 1));
-    }
-  }
-  for (const Record& record : after) {
-    if (record.refs >= 2 && std::none_of(before.begin(), before.end(), [&](const Record& r) {
-          return same(r, record);
-        })) {
-      put(record.run, record.refs);
-    }
-  }
+  replace(before, after);
   return {};
 }
 

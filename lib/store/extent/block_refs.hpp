@@ -34,6 +34,7 @@ class BlockRefs {
  private:
   Result<void> adjust(BlockRun run, bool more);
   void put(BlockRun run, std::uint64_t refs);
+  void replace(const std::vector<Record>& before, const std::vector<Record>& after);
   KvOverlay& kv_;
   std::vector<BlockRun> freed_;
 };

@@ -1,6 +1,7 @@
 #include "store/extent/node_cache.hpp"
 
 #include <algorithm>
+#include <new>
 
 #include "store/meta/keys.hpp"
 
@@ -71,6 +72,24 @@ void NodeCache::publish(TxnSeq seq, const std::vector<NodeChange>& changes) {
   }
 }
 
+void NodeCache::withdraw(TxnSeq seq, const std::vector<NodeChange>& changes) noexcept {
+  for (const NodeChange& change : changes) {
+    Shard& shard = shard_of(change.id);
+    const std::lock_guard lock(shard.mutex);
+    ++shard.published;
+    remove(shard, change.id);
+    if (const auto at = shard.history.find(change.id); at != shard.history.end()) {
+      std::erase_if(at->second, [&](const Old& old) { return old.until == seq; });
+      if (at->second.empty()) {
+        shard.history.erase(at);
+      }
+    }
+    while (!shard.history_by_age.empty() && shard.history_by_age.back().first == seq) {
+      shard.history_by_age.pop_back();
+    }
+  }
+}
+
 void NodeCache::trim(TxnSeq oldest) {
   for (Shard& shard : shards_) {
     const std::lock_guard lock(shard.mutex);
@@ -89,8 +108,14 @@ void NodeCache::trim(TxnSeq oldest) {
 }
 
 void NodeCache::insert(Shard& shard, NodeId id, TreeNodePtr node) const {
-  shard.by_age.push_front(id);
-  shard.current.emplace(id, Entry{std::move(node), shard.by_age.begin()});
+  std::list<NodeId> age;
+  try {
+    age.push_front(id);
+    shard.current.emplace(id, Entry{std::move(node), age.begin()});
+  } catch (const std::bad_alloc&) {
+    return;  // the KV state has it, too
+  }
+  shard.by_age.splice(shard.by_age.begin(), age);
   while (shard.current.size() > std::max<std::size_t>(per_shard_, 1)) {
     shard.current.erase(shard.by_age.back());
     shard.by_age.pop_back();

@@ -37,6 +37,8 @@ class NodeCache {
 
   // Before transaction `seq` becomes visible in the KV state. Mutation lock held.
   void publish(TxnSeq seq, const std::vector<NodeChange>& changes);
+  // Undoes publish(), also one that ran out of memory midway: the transaction does not happen.
+  void withdraw(TxnSeq seq, const std::vector<NodeChange>& changes) noexcept;
   // Forgets versions that no snapshot of `oldest` or later can ask for.
   void trim(TxnSeq oldest);
 

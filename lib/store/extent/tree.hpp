@@ -22,7 +22,12 @@ namespace odx {
 inline constexpr std::size_t kInlineExtents = 8;
 inline constexpr std::size_t kNodeMaxEntries = 64;
 inline constexpr std::size_t kNodeMinEntries = 8;  // of every node but a root
-inline constexpr unsigned kMaxTreeLevel = 15;
+// A root at level L has two children or more of 8^L bytes or more, since sharing lets anybody build
+// trees whose every node is as empty as it may be: 20 serves 2^63 bytes.
+inline constexpr unsigned kMaxTreeLevel = 21;
+// Extents that continue each other are not merged beyond this. What one entry names bounds the
+// reference records below it, and so the work of an operation that copies or drops the entry.
+inline constexpr std::uint64_t kMaxMergedBytes = 4ULL << 20;
 
 // What an extent of a hole has for an address.
 inline constexpr PhysAddr kHoleAddress{UINT64_MAX};

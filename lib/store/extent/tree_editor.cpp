@@ -27,11 +27,12 @@ namespace odx {
 
 namespace {
 
-bool continues(const TreeEntry& left, const TreeEntry& right) {
+bool mergeable(const TreeEntry& left, const TreeEntry& right) {
   if (left.is_hole() || right.is_hole()) {
     return left.is_hole() && right.is_hole();
   }
-  return left.address() + left.bytes == right.address();
+  return left.address() + left.bytes == right.address() &&
+         left.bytes + right.bytes <= kMaxMergedBytes;
 }
 
 // The part of an extent that starts `skip` bytes in.
@@ -215,7 +216,7 @@ Result<Tree> TreeEditor::close(Part part) {
 
 // Appends an extent to a list, merged with the last one where they continue each other.
 Result<void> TreeEditor::append_extent(Entries& left, const TreeEntry& right) {
-  if (left.empty() || !continues(left.back(), right)) {
+  if (left.empty() || !mergeable(left.back(), right)) {
     left.push_back(right);
     return {};
   }
@@ -239,7 +240,9 @@ Result<TreeEditor::Part> TreeEditor::balanced(unsigned level, Entries entries) {
   Part above{level + 1, {}};
   above.entries.push_back(ODX_TRY(store(level, std::move(entries))));
   above.entries.push_back(ODX_TRY(store(level, std::move(second))));
-  ODX_CHECK(above.level <= kMaxTreeLevel);
+  if (above.level > kMaxTreeLevel) {
+    return fail(EFBIG);  // damaged sums: no file can need it
+  }
   return above;
 }
 

@@ -11,7 +11,9 @@ namespace odx {
 
 namespace {
 
-bool page_aligned(const void* at) { return reinterpret_cast<std::uintptr_t>(at) % kBlockBytes == 0; }
+bool page_aligned(const void* at) {
+  return reinterpret_cast<std::uintptr_t>(at) % kBlockBytes == 0;
+}
 
 // Looks up block checksums, one record at a time.
 class ChecksumReader {
@@ -41,31 +43,95 @@ class ChecksumReader {
 
 // An extent that could not be read in place.
 struct Detour {
+  std::size_t read;  // which one
   std::size_t scratch_at;
   std::size_t skip;  // bytes of the first block in front of the extent
   std::size_t into_at;
   std::size_t bytes;
 };
 
-// Reused from call to call, so that the read path allocates nothing once it is warm.
-struct ReadScratch {
-  std::vector<BlockRead> reads;
-  std::vector<Detour> detours;
-  std::vector<std::size_t> detour_reads;  // index into reads, for each detour
-  AlignedBuffer buffer;
+// Reads of blocks, gathered and done together. Its memory is reused from call to call, so that the
+// read path allocates nothing once it is warm.
+class ReadRound {
+ public:
+  ReadRound(Core& core, std::span<std::byte> into)
+      : core_(core), into_(into), checksums_(*core.meta) {
+    scratch_.reads.clear();
+    scratch_.detours.clear();
+  }
+
+  void in_place(BlockRun run, std::size_t into_at) {
+    scratch_.reads.push_back({run, into_.data() + into_at});
+  }
+
+  // Extents may be a byte long and each cost a block: what is gathered is bounded.
+  Result<void> detour(BlockRun run, std::size_t skip, std::size_t into_at, std::size_t bytes) {
+    const std::size_t whole = run.count * kBlockBytes;
+    if (detour_bytes_ > 0 && detour_bytes_ + whole > kMaxDetourBytes) {
+      ODX_TRY(finish());
+    }
+    scratch_.detours.push_back({scratch_.reads.size(), detour_bytes_, skip, into_at, bytes});
+    scratch_.reads.push_back({run, nullptr});
+    detour_bytes_ += whole;
+    return {};
+  }
+
+  // Reads, verifies and hands out what was gathered.
+  Result<void> finish() {
+    scratch_.buffer.ensure(detour_bytes_);
+    for (const Detour& detour : scratch_.detours) {
+      scratch_.reads[detour.read].data = scratch_.buffer.data() + detour.scratch_at;
+    }
+    ODX_TRY(core_.device->read(scratch_.reads));
+    for (const BlockRead& read : scratch_.reads) {
+      ODX_TRY(verify(read));
+    }
+    for (const Detour& detour : scratch_.detours) {
+      std::memcpy(into_.data() + detour.into_at,
+                  scratch_.buffer.data() + detour.scratch_at + detour.skip, detour.bytes);
+    }
+    scratch_.reads.clear();
+    scratch_.detours.clear();
+    detour_bytes_ = 0;
+    return {};
+  }
+
+ private:
+  static constexpr std::size_t kMaxDetourBytes = 4 << 20;
+  struct Scratch {
+    std::vector<BlockRead> reads;
+    std::vector<Detour> detours;
+    AlignedBuffer buffer;
+  };
+
+  Result<void> verify(const BlockRead& read) {
+    for (std::uint64_t i = 0; i < read.run.count; ++i) {
+      const BlockNo block = read.run.first + i;
+      if (crc32c(read.data + i * kBlockBytes, kBlockBytes) != ODX_TRY(checksums_.of(block))) {
+        core_.counters.checksum_errors.fetch_add(1, std::memory_order_relaxed);
+        return corrupt("checksum mismatch in block " + std::to_string(block.value()));
+      }
+    }
+    core_.counters.device_bytes_read.fetch_add(read.run.count * kBlockBytes,
+                                               std::memory_order_relaxed);
+    return {};
+  }
+
+  static thread_local Scratch scratch_;
+  Core& core_;
+  std::span<std::byte> into_;
+  ChecksumReader checksums_;
+  std::size_t detour_bytes_ = 0;
 };
+
+thread_local ReadRound::Scratch ReadRound::scratch_;
 
 }  // namespace
 
 Result<void> read_extents(Core& core, std::span<const MappedExtent> extents,
                           std::span<std::byte> into) {
-  thread_local ReadScratch scratch;
-  scratch.reads.clear();
-  scratch.detours.clear();
-  scratch.detour_reads.clear();
-
+  ReadRound round(core, into);
   std::size_t at = 0;
-  std::size_t scratch_bytes = 0;
   for (const MappedExtent& piece : extents) {
     const TreeEntry& extent = piece.extent;
     if (extent.is_hole()) {
@@ -77,42 +143,15 @@ Result<void> read_extents(Core& core, std::span<const MappedExtent> extents,
     const std::size_t skip = extent.address().value() % kBlockBytes;
     const std::size_t whole = run.count * kBlockBytes;
     const bool is_last = &piece == &extents.back();
-    const bool in_place = skip == 0 && page_aligned(into.data() + at) &&
-                          (whole == extent.bytes || (is_last && whole <= into.size() - at));
-    if (in_place) {
-      scratch.reads.push_back({run, into.data() + at});
+    if (skip == 0 && page_aligned(into.data() + at) &&
+        (whole == extent.bytes || (is_last && whole <= into.size() - at))) {
+      round.in_place(run, at);
     } else {
-      scratch.detours.push_back({scratch_bytes, skip, at, extent.bytes});
-      scratch.detour_reads.push_back(scratch.reads.size());
-      scratch.reads.push_back({run, nullptr});
-      scratch_bytes += whole;
+      ODX_TRY(round.detour(run, skip, at, extent.bytes));
     }
     at += extent.bytes;
   }
-  scratch.buffer.ensure(scratch_bytes);
-  for (std::size_t i = 0; i < scratch.detours.size(); ++i) {
-    scratch.reads[scratch.detour_reads[i]].data =
-        scratch.buffer.data() + scratch.detours[i].scratch_at;
-  }
-
-  ODX_TRY(core.device->read(scratch.reads));
-  ChecksumReader checksums(*core.meta);
-  for (const BlockRead& read : scratch.reads) {
-    for (std::uint64_t i = 0; i < read.run.count; ++i) {
-      const BlockNo block = read.run.first + i;
-      if (crc32c(read.data + i * kBlockBytes, kBlockBytes) != ODX_TRY(checksums.of(block))) {
-        core.counters.checksum_errors.fetch_add(1, std::memory_order_relaxed);
-        return corrupt("checksum mismatch in block " + std::to_string(block.value()));
-      }
-    }
-    core.counters.device_bytes_read.fetch_add(read.run.count * kBlockBytes,
-                                              std::memory_order_relaxed);
-  }
-  for (const Detour& detour : scratch.detours) {
-    std::memcpy(into.data() + detour.into_at,
-                scratch.buffer.data() + detour.scratch_at + detour.skip, detour.bytes);
-  }
-  return {};
+  return round.finish();
 }
 
 Result<void> write_blocks(Core& core, std::span<const BlockRun> runs,

@@ -1,5 +1,7 @@
 #include "store/inode/inode_cache.hpp"
 
+#include <new>
+
 namespace odx {
 
 std::optional<InodeCache::Hit> InodeCache::find(InodeNo ino, std::uint64_t& ticket) {
@@ -37,8 +39,14 @@ void InodeCache::publish(InodeNo ino, InodePtr inode, TxnSeq seq) {
 }
 
 void InodeCache::insert(Shard& shard, InodeNo ino, InodePtr inode, TxnSeq stamp) {
-  shard.by_age.push_front(ino);
-  shard.entries.emplace(ino, Entry{std::move(inode), stamp, shard.by_age.begin()});
+  std::list<InodeNo> age;
+  try {
+    age.push_front(ino);
+    shard.entries.emplace(ino, Entry{std::move(inode), stamp, age.begin()});
+  } catch (const std::bad_alloc&) {
+    return;  // it is only a cache
+  }
+  shard.by_age.splice(shard.by_age.begin(), age);
   while (shard.entries.size() > kPerShard) {
     shard.entries.erase(shard.by_age.back());
     shard.by_age.pop_back();

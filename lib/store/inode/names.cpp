@@ -51,7 +51,10 @@ Result<void> check_new_inode(const NewInode& what) {
   }
 }
 
-Result<Inode> make_inode(Mutation& m, const NewInode& what) {
+}  // namespace
+
+Result<Inode> make_inode(Mutation& m, const NewInode& what, const Inode* dir) {
+  ODX_TRY(check_new_inode(what));
   Inode inode;
   inode.ino = InodeNo(ODX_TRY(m.next_number(keys::kInodeCounter)));
   inode.mode = what.mode & (S_IFMT | 07777U);
@@ -63,10 +66,12 @@ Result<Inode> make_inode(Mutation& m, const NewInode& what) {
   }
   inode.atime_ns = inode.mtime_ns = inode.ctime_ns = inode.btime_ns = m.now_ns();
   inode.symlink_target = what.symlink_target;
+  if (dir != nullptr && (dir->mode & S_ISGID) != 0) {
+    inode.gid = dir->gid;
+    inode.mode |= inode.is_directory() ? S_ISGID : 0U;
+  }
   return inode;
 }
-
-}  // namespace
 
 InodePtr put_back(Mutation& m, Inode inode) {
   InodePtr answer = std::make_shared<const Inode>(inode);
@@ -151,13 +156,7 @@ Result<InodePtr> Names::create(InodeNo dir, std::string_view name, const NewInod
   }
   ODX_TRY(check_room(directory, what.mode));
 
-  Inode inode = ODX_TRY(make_inode(m, what));
-  if ((directory.mode & S_ISGID) != 0) {
-    inode.gid = directory.gid;
-    if (inode.is_directory()) {
-      inode.mode |= S_ISGID;
-    }
-  }
+  Inode inode = ODX_TRY(make_inode(m, what, &directory));
   if (inode.is_directory()) {
     inode.nlink = 2;
     inode.parent = dir;
@@ -169,13 +168,14 @@ Result<InodePtr> Names::create(InodeNo dir, std::string_view name, const NewInod
   return answer;
 }
 
-Result<InodePtr> Names::create_unnamed(const NewInode& what) {
+Result<InodePtr> Names::create_unnamed(const NewInode& what, std::optional<InodeNo> dir) {
   if (!S_ISREG(what.mode)) {
     return fail(EINVAL);
   }
-  ODX_TRY(check_new_inode(what));
   Mutation m = ODX_TRY(Mutation::begin(core_));
-  Inode inode = ODX_TRY(make_inode(m, what));
+  const std::optional<Inode> parent =
+      dir ? std::optional(ODX_TRY(get_directory(m, *dir))) : std::nullopt;
+  Inode inode = ODX_TRY(make_inode(m, what, parent ? &*parent : nullptr));
   inode.nlink = 0;
   put_orphan(m, inode.ino, OrphanKind::kUnnamed);
   InodePtr answer = put_back(m, std::move(inode));

@@ -42,8 +42,8 @@ struct AttrChange {
   std::optional<std::int64_t> atime_ns;
   std::optional<std::int64_t> mtime_ns;
   std::optional<std::int64_t> ctime_ns;  // default: now, if anything else changes
-  bool keep_ctime = false;   // ctime stays as it is: reading renews atime only
-  bool drop_set_id = false;  // clear set-user-id, and set-group-id if group-executable
+  bool keep_ctime = false;               // ctime stays as it is: reading renews atime only
+  bool drop_set_id = false;              // clear set-user-id, and set-group-id if group-executable
 };
 
 struct DirectoryEntry {
@@ -64,16 +64,18 @@ class Names {
   Result<InodePtr> lookup(InodeNo dir, std::string_view name);
   // Any type of file. A set-group-id directory passes on its group (and, to directories, the bit).
   Result<InodePtr> create(InodeNo dir, std::string_view name, const NewInode& what);
-  // A regular file without a name (O_TMPFILE): an orphan from birth, until link() names it.
-  Result<InodePtr> create_unnamed(const NewInode& what);
+  // A regular file without a name (O_TMPFILE): an orphan from birth, until link() names it. It
+  // gets its group as if it were made in `dir`, if one is given.
+  Result<InodePtr> create_unnamed(const NewInode& what, std::optional<InodeNo> dir = {});
   Result<InodePtr> link(InodeNo ino, InodeNo dir, std::string_view name);
   // Answers with the inode that lost the name. When its last name went it is an orphan until
   // reap(): its content stays readable and writable.
   Result<InodePtr> unlink(InodeNo dir, std::string_view name);
   Result<InodePtr> rmdir(InodeNo dir, std::string_view name);
-  // Answers with the inode whose name was replaced, if any.
+  // Answers with the inode whose name was replaced, if any. `whiteout` (not with kExchange): a new
+  // inode that takes the old name in the same transaction, not a directory.
   Result<InodePtr> rename(InodeNo from_dir, std::string_view from, InodeNo to_dir,
-                          std::string_view to, RenameMode mode);
+                          std::string_view to, RenameMode mode, const NewInode* whiteout = nullptr);
   // Up to `limit` entries behind `cookie` (0 = from the start; "." and ".." are not among them).
   // Cookies are stable: an entry that exists throughout is listed exactly once.
   Result<std::vector<DirectoryEntry>> list(InodeNo dir, std::uint64_t cookie, std::size_t limit);

@@ -91,7 +91,10 @@ Result<void> exchange(Mutation& m, InodeNo from_dir, const DirectoryEntry& from,
 }  // namespace
 
 Result<InodePtr> Names::rename(InodeNo from_dir, std::string_view from, InodeNo to_dir,
-                               std::string_view to, RenameMode mode) {
+                               std::string_view to, RenameMode mode, const NewInode* whiteout) {
+  if (whiteout != nullptr && (mode == RenameMode::kExchange || S_ISDIR(whiteout->mode))) {
+    return fail(EINVAL);
+  }
   ODX_TRY(check_name(from));
   ODX_TRY(check_name(to));
   if (is_dots(from) || is_dots(to)) {
@@ -99,7 +102,7 @@ Result<InodePtr> Names::rename(InodeNo from_dir, std::string_view from, InodeNo 
   }
   Mutation m = ODX_TRY(Mutation::begin(core_));
   const Uuid& store = core_.super.uuid;
-  ODX_TRY(get_directory(m, from_dir));
+  const Inode origin = ODX_TRY(get_directory(m, from_dir));
   const Inode destination = ODX_TRY(get_directory(m, to_dir));
   const std::optional<DirectoryEntry> source_entry =
       ODX_TRY(find_entry(m.kv(), store, from_dir, from));
@@ -133,7 +136,13 @@ Result<InodePtr> Names::rename(InodeNo from_dir, std::string_view from, InodeNo 
     ODX_TRY(check_room(destination, source.mode));
   }
 
-  remove_entry(m.kv(), from_dir, *source_entry);
+  if (whiteout != nullptr) {
+    Inode left = ODX_TRY(make_inode(m, *whiteout, &origin));
+    replace_entry(m.kv(), from_dir, *source_entry, left.ino, left.mode);
+    m.put(std::move(left));
+  } else {
+    remove_entry(m.kv(), from_dir, *source_entry);
+  }
   InodePtr replaced;
   if (target_entry) {
     replace_entry(m.kv(), to_dir, *target_entry, source.ino, source.mode);
@@ -143,7 +152,7 @@ Result<InodePtr> Names::rename(InodeNo from_dir, std::string_view from, InodeNo 
   }
   ODX_TRY(arrive(m, source.ino, to_dir));
   const int directories = source.is_directory() ? 1 : 0;
-  ODX_TRY(count_entries(m, from_dir, -1, -directories));
+  ODX_TRY(count_entries(m, from_dir, whiteout != nullptr ? 0 : -1, -directories));
   ODX_TRY(count_entries(m, to_dir, replaced ? 0 : 1, replaced ? 0 : directories));
   ODX_TRY(m.commit());
   return replaced;

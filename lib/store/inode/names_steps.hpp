@@ -20,6 +20,10 @@ Result<OrphanKind> decode_orphan(std::string_view value);
 
 [[nodiscard]] inline bool is_dots(std::string_view name) { return name == "." || name == ".."; }
 
+// A new inode with one name, numbered but not put yet. A set-group-id directory passes on its group
+// (and, to directories, the bit).
+Result<Inode> make_inode(Mutation& m, const NewInode& what, const Inode* dir);
+
 // Puts the inode and answers with what was put.
 InodePtr put_back(Mutation& m, Inode inode);
 

@@ -55,6 +55,7 @@ class RingJournal final : public Journal {
   Result<JournalEnd> replay(
       JournalPosition start, Lsn first, bool closed,
       const std::function<Result<void>(Lsn, std::string_view)>& batch) override;
+  Result<void> give_up_tail() override;
   Result<Lsn> append(std::string_view payload) override;
   [[nodiscard]] bool has_room(std::uint64_t payload_bytes) const override;
 
@@ -189,6 +190,31 @@ Result<JournalEnd> RingJournal::replay(
   released_ = place_of(start);
   next_ = place;
   return end;
+}
+
+Result<void> RingJournal::give_up_tail() {
+  ODX_CHECK(state_ == State::kOpened && !read_only_);
+  RingReader reader(file_);
+  Lsn highest = next_lsn_;
+  std::uint64_t lap = next_position().lap;
+  for (std::uint64_t offset = 0; offset < ring_bytes(); offset += kBlockBytes) {
+    const auto block = reader.view(offset, kBlockBytes);
+    if (const auto header = block ? ring::decode_header(store_, *block) : std::nullopt) {
+      highest = std::max(highest, header->lsn);
+      lap = std::max(lap, header->lap);
+    }
+  }
+  constexpr std::uint64_t kMost = UINT64_MAX / 4;
+  if (highest.value() > kMost || lap > kMost / ring_bytes()) {
+    return corrupt("the journal's numbers are impossible");
+  }
+  // Batches that cannot be read may be newer than any that can: at most one for each block.
+  next_lsn_ = highest + ring_bytes() / kBlockBytes;
+  next_ = (lap + 2) * ring_bytes();
+  released_ = next_.load();
+  ODX_TRY(file_.sync());
+  state_ = State::kReady;
+  return {};
 }
 
 bool RingJournal::has_room(std::uint64_t payload_bytes) const {

@@ -50,6 +50,11 @@ class Journal {
       JournalPosition start, Lsn first, bool closed,
       const std::function<Result<void>(Lsn, std::string_view payload)>& batch) = 0;
 
+  // After a replay that found damage: gives up what is behind it and makes the journal ready to
+  // append at a new place, with a number that no batch in the ring, readable or not, can have. The
+  // next replay must start there: the caller writes that place down, as `closed`, before it appends.
+  virtual Result<void> give_up_tail() = 0;
+
   // Whether a payload of that size can be appended now. Stays true until the next append.
   [[nodiscard]] virtual bool has_room(std::uint64_t payload_bytes) const = 0;
 

@@ -1,5 +1,6 @@
 #include "store/meta/batch.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/codec.hpp"
@@ -13,6 +14,13 @@ constexpr std::uint32_t kDeleted = 0xFFFFFFFF;
 constexpr std::uint64_t kChangeBytes = 6;  // the two lengths
 
 }  // namespace
+
+void OpenBatch::reserve(std::size_t more) {
+  const std::size_t wanted = changes_.size() + more;
+  if (wanted > changes_.capacity()) {
+    changes_.reserve(std::max(wanted, 2 * changes_.capacity()));
+  }
+}
 
 void OpenBatch::add(Memtable::Map::iterator at) {
   Memtable::Entry& entry = at->second;

@@ -32,6 +32,8 @@ struct SealedBatch {
 // The batch that commits add to. Not thread-safe.
 class OpenBatch {
  public:
+  // Takes the memory for so many more calls of add().
+  void reserve(std::size_t more);
   // Notes the value that `at`, an entry of the current memtable, has just got.
   void add(Memtable::Map::iterator at);
 

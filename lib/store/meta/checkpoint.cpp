@@ -1,6 +1,7 @@
 // The checkpointer: the one thread that writes frozen memtables into LMDB.
 #include <algorithm>
 #include <mutex>
+#include <new>
 #include <utility>
 
 #include "store/meta/meta_store_impl.hpp"
@@ -61,7 +62,11 @@ void MetaStoreImpl::run_checkpointer() {
 }
 
 Result<void> MetaStoreImpl::write_checkpoint(const CheckpointJob& job) {
-  ODX_TRY(base_->apply(*job.changes, job.record));
+  try {
+    ODX_TRY(base_->apply(*job.changes, job.record));
+  } catch (const std::bad_alloc&) {
+    return fail(ENOMEM);
+  }
   {
     const std::unique_lock lock(state_lock_);
     frozen_.reset();

@@ -1,6 +1,7 @@
 // The flusher: the one thread that seals batches and makes them durable.
 #include <algorithm>
 #include <mutex>
+#include <new>
 #include <utility>
 
 #include "store/meta/meta_store_impl.hpp"
@@ -59,12 +60,14 @@ std::optional<MetaStoreImpl::Sealed> MetaStoreImpl::seal(bool with_checkpoint) {
   if (freeze && frozen_ != nullptr) {
     return std::nullopt;
   }
+  // Taken first: from here on nothing may fail.
+  std::shared_ptr<Memtable> next = freeze ? std::make_shared<Memtable>() : nullptr;
   sealed.upto = committed();
   sealed.batch = open_.seal(memtable_);
   if (freeze) {
     frozen_ = memtable_;
     sealed.frozen = frozen_;
-    memtable_ = std::make_shared<Memtable>();
+    memtable_ = std::move(next);
     ++layers_changed_;
     memtable_bytes_ = 0;
   }
@@ -95,18 +98,12 @@ Result<void> MetaStoreImpl::flush(bool with_checkpoint, std::uint64_t ticket) {
   } else {
     ODX_TRY(submit_checkpoint(std::move(job)));
     ODX_TRY(wait_checkpoint_slot());
-    applied_.closed = false;
     announce_durable(sealed->upto);
   }
   return {};
 }
 
 Result<void> MetaStoreImpl::append(const SealedBatch& batch) {
-  if (applied_.closed) {
-    // The first append after a clean close; no checkpoint can be running yet.
-    applied_.closed = false;
-    ODX_TRY(base_->apply(Memtable(), applied_));
-  }
   batch.encode(payload_);
   ODX_TRY(journal_->append(payload_));
   flushes_ += 1;

@@ -21,6 +21,7 @@
 
 #include "base/codec.hpp"
 #include "base/fd.hpp"
+#include "store/meta/base_verify.hpp"
 #include "store/meta/sealed_value.hpp"
 
 namespace odx {
@@ -112,7 +113,8 @@ struct LmdbBase::ReadSlot {
   OwnedCursor cursor;  // null until first needed
 };
 
-LmdbBase::LmdbBase(Env env) : env_(std::move(env)) {}
+LmdbBase::LmdbBase(Env env, std::string directory)
+    : directory_(std::move(directory)), env_(std::move(env)) {}
 
 LmdbBase::~LmdbBase() = default;
 
@@ -142,7 +144,7 @@ Result<void> LmdbBase::format(const std::string& directory) {
     return fail(errno, "cannot create " + directory);
   }
   {
-    LmdbBase base(ODX_TRY(open_env(directory, kFormatMapBytes, 0)));
+    LmdbBase base(ODX_TRY(open_env(directory, kFormatMapBytes, 0)), directory);
     ODX_TRY(base.open_database(false));
     ODX_TRY(base.apply(Memtable(), AppliedRecord{Lsn(0), {}, true}));
   }
@@ -155,14 +157,25 @@ Result<void> LmdbBase::format(const std::string& directory) {
 
 Result<std::unique_ptr<LmdbBase>> LmdbBase::open(const std::string& directory,
                                                  std::uint64_t map_bytes, bool read_only) {
-  // Opening would otherwise create what is missing.
+  // Opening would otherwise create what is missing, and follow links.
   struct stat status {};
-  if (::stat((directory + "/data.mdb").c_str(), &status) != 0) {
+  if (::lstat(directory.c_str(), &status) != 0 ||
+      ::lstat((directory + "/data.mdb").c_str(), &status) != 0) {
     return fail(errno, "no metadata base in " + directory);
   }
+  const auto is_another = [&](const std::string& path, mode_t type) {
+    return ::lstat(path.c_str(), &status) == 0 && (status.st_mode & S_IFMT) != type;
+  };
+  if (is_another(directory, S_IFDIR) || is_another(directory + "/data.mdb", S_IFREG) ||
+      is_another(directory + "/lock.mdb", S_IFREG)) {
+    return fail(EINVAL, directory + " holds something that is not part of a store");
+  }
+  // Before LMDB sees it.
+  ODX_TRY(verify_base(directory));
   // Without its lock file nothing in the directory is written to.
   const unsigned flags = read_only ? MDB_RDONLY | MDB_NOLOCK : 0U;
-  std::unique_ptr<LmdbBase> base(new LmdbBase(ODX_TRY(open_env(directory, map_bytes, flags))));
+  std::unique_ptr<LmdbBase> base(
+      new LmdbBase(ODX_TRY(open_env(directory, map_bytes, flags)), directory));
   ODX_TRY(base->cover_all_pages(read_only));
   ODX_TRY(base->open_database(read_only));
   if (int dead = 0; !read_only) {
@@ -174,9 +187,8 @@ Result<std::unique_ptr<LmdbBase>> LmdbBase::open(const std::string& directory,
 
 // Reading the map behind the end of the file kills the process. The file may rightly be a little
 // shorter than its meta page says, as LMDB does not write pages that it allocates and frees again
-// in one transaction, so one that was cut short cannot be told from a good one by its length.
-// Making it longer is always right: pages that are really missing become zeros, which reading
-// reports.
+// in one transaction; that none of its pages in use is missing was verified before. A reader never
+// looks at the others; a writer may take them into use.
 Result<void> LmdbBase::cover_all_pages(bool read_only) const {
   MDB_envinfo info{};
   MDB_stat stat{};
@@ -189,11 +201,8 @@ Result<void> LmdbBase::cover_all_pages(bool read_only) const {
     return fail(errno, "cannot stat the metadata base");
   }
   const off_t wanted = static_cast<off_t>((info.me_last_pgno + 1) * stat.ms_psize);
-  if (status.st_size >= wanted) {
+  if (status.st_size >= wanted || read_only) {
     return {};
-  }
-  if (read_only) {
-    return corrupt("the metadata base is shorter than its pages, and may not be changed");
   }
   if (::ftruncate(fd, wanted) != 0) {
     return fail(errno, "cannot extend the metadata base");
@@ -214,6 +223,9 @@ Result<LmdbBase::Snapshot> LmdbBase::snapshot() const {
   {
     std::unique_lock lock(mutex_);
     slot_freed_.wait(lock, [this] { return !growing_ && in_use_ < kMaxSlots; });
+    if (unreadable_) {
+      return std::unexpected(*unreadable_);
+    }
     ++in_use_;
     if (!idle_.empty()) {
       slot = std::move(idle_.back());
@@ -352,10 +364,53 @@ Result<bool> LmdbBase::try_apply(const Memtable& changes, const AppliedRecord& r
 }
 
 Result<void> LmdbBase::apply(const Memtable& changes, const AppliedRecord& record) {
-  while (!ODX_TRY(try_apply(changes, record))) {
+  if (unreadable_) {
+    return std::unexpected(*unreadable_);
+  }
+  for (;;) {
+    const Result<bool> applied = try_apply(changes, record);
+    if (!applied) {
+      recover_from_panic();
+      return std::unexpected(applied.error());
+    }
+    if (*applied) {
+      return cover_all_pages(false);
+    }
     ODX_TRY(grow());
   }
-  return cover_all_pages(false);
+}
+
+// A store that has failed is still read. What LMDB's file holds is the state before or after the
+// transaction that failed, as at any opening; both are right below a memtable that has it all.
+void LmdbBase::recover_from_panic() {
+  MDB_txn* probe = nullptr;
+  const int code = ::mdb_txn_begin(env_.get(), nullptr, MDB_RDONLY, &probe);
+  if (code == 0) {
+    ::mdb_txn_abort(probe);
+    return;
+  }
+  if (code != MDB_PANIC) {
+    return;
+  }
+  MDB_envinfo info{};
+  ::mdb_env_info(env_.get(), &info);
+  std::unique_lock lock(mutex_);
+  growing_ = true;
+  slot_freed_.wait(lock, [this] { return in_use_ == 0; });
+  idle_.clear();
+  env_.reset();  // LMDB bears one environment at a time
+  Result<Env> opened = open_env(directory_, info.me_mapsize, 0);
+  Result<void> usable = opened ? Result<void>() : std::unexpected(opened.error());
+  if (opened) {
+    env_ = *std::move(opened);
+    usable = open_database(false);
+  }
+  if (!usable) {
+    unreadable_ = usable.error();
+  }
+  growing_ = false;
+  lock.unlock();
+  slot_freed_.notify_all();
 }
 
 Result<void> LmdbBase::grow() {

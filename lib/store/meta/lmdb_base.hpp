@@ -108,7 +108,7 @@ class LmdbBase {
   };
   using Env = std::unique_ptr<MDB_env, CloseEnv>;
 
-  explicit LmdbBase(Env env);
+  LmdbBase(Env env, std::string directory);
   static Result<Env> open_env(const std::string& directory, std::uint64_t map_bytes,
                               unsigned flags);
   [[nodiscard]] Result<void> cover_all_pages(bool read_only) const;
@@ -116,9 +116,12 @@ class LmdbBase {
   // One attempt at apply(); false if the map was too small.
   Result<bool> try_apply(const Memtable& changes, const AppliedRecord& record);
   Result<void> grow();
+  // After a write that failed: LMDB may have given up the whole environment, reading included.
+  void recover_from_panic();
   void give_back(std::unique_ptr<ReadSlot> slot) const;
 
-  const Env env_;
+  const std::string directory_;
+  Env env_;  // replaced only while nobody is inside
   MDB_dbi dbi_ = 0;
 
   // Read transactions that rest between snapshots: beginning one anew costs far more.
@@ -127,6 +130,7 @@ class LmdbBase {
   mutable std::vector<std::unique_ptr<ReadSlot>> idle_;
   mutable std::size_t in_use_ = 0;
   std::atomic<bool> growing_{false};  // changed under mutex_
+  std::optional<Error> unreadable_;  // why there is no environment any more
 };
 
 }  // namespace odx

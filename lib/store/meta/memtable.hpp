@@ -10,7 +10,6 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <utility>
 
 namespace odx {
@@ -28,16 +27,26 @@ class Memtable {
   };
   using Map = std::map<std::string, Entry, std::less<>>;
 
-  // Sets `key` and returns its place. `nothing_below`: the value is null, and no layer under this
-  // one has the key.
-  Map::iterator put(std::string&& key, SharedValue value, bool nothing_below = false) {
+  // A key with its value (null deletes), ready to be put: all memory that putting it takes.
+  using Change = Map::node_type;
+  static Change make_change(std::string&& key, SharedValue value) {
+    Map one;
+    const auto at = one.try_emplace(std::move(key)).first;
+    at->second.value = std::move(value);
+    return one.extract(at);
+  }
+
+  // Puts `change` and returns its place. `nothing_below`: the value is null, and no layer under
+  // this one has the key.
+  Map::iterator put(Change change, bool nothing_below = false) noexcept {
+    SharedValue value = std::move(change.mapped().value);
     Map::iterator at;
-    if (auto hidden = hidden_.find(key); hidden != hidden_.end()) {
+    if (auto hidden = hidden_.find(change.key()); hidden != hidden_.end()) {
       at = entries_.insert(hidden_.extract(hidden)).position;
     } else {
-      bool inserted = false;
-      std::tie(at, inserted) = entries_.try_emplace(std::move(key));
-      bytes_ += inserted ? at->first.size() + kEntryOverhead : 0;
+      const auto put = entries_.insert(std::move(change));
+      at = put.position;
+      bytes_ += put.inserted ? at->first.size() + kEntryOverhead : 0;
     }
     bytes_ -= at->second.value ? at->second.value->size() : 0;
     bytes_ += value ? value->size() : 0;

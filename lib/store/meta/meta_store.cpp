@@ -28,6 +28,7 @@
 #include "store/meta/meta_store.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <shared_mutex>
@@ -111,8 +112,9 @@ MetaStoreImpl::~MetaStoreImpl() { stop_threads(); }
 
 Result<void> MetaStoreImpl::start() {
   applied_ = ODX_TRY(base_->applied());
+  closed_ = applied_.closed;
   const auto put = [this](std::string key, SharedValue value) {
-    memtable_->put(std::move(key), std::move(value));
+    memtable_->put(Memtable::make_change(std::move(key), std::move(value)));
   };
   replay_end_ = ODX_TRY(journal_->replay(applied_.next, applied_.lsn + 1, applied_.closed,
                                          [&](Lsn, std::string_view payload) -> Result<void> {
@@ -121,7 +123,13 @@ Result<void> MetaStoreImpl::start() {
                                          }));
   memtable_bytes_ = memtable_->bytes();
   read_only_ = options_.read_only;
-  if (replay_end_ == JournalEnd::kDamaged) {
+  if (replay_end_ == JournalEnd::kDamaged && options_.drop_damaged_tail && !read_only_) {
+    ODX_TRY(journal_->give_up_tail());
+    applied_ = {journal_->next_lsn() - 1, journal_->next_position(), true};
+    ODX_TRY(base_->apply(*memtable_, applied_));
+    memtable_ = std::make_shared<Memtable>();
+    memtable_bytes_ = 0;
+  } else if (replay_end_ == JournalEnd::kDamaged) {
     read_only_ = true;
     failure_.emplace(EROFS, "the journal is damaged: batch " +
                                 std::to_string(journal_->next_lsn().value()) +
@@ -201,32 +209,41 @@ Result<std::vector<KeyValue>> MetaStoreImpl::scan(std::string_view from, std::st
   return out;
 }
 
-Result<MetaStoreImpl::Deletions> MetaStoreImpl::look_below(
-    const std::vector<std::pair<std::string, SharedValue>>& changes) const {
+MetaStoreImpl::Deletions MetaStoreImpl::look_below(
+    const std::vector<Memtable::Change>& changes) const {
+  const auto deletions = std::count_if(changes.begin(), changes.end(), [](const auto& change) {
+    return change.mapped().value == nullptr;
+  });
   Deletions found;
-  if (std::all_of(changes.begin(), changes.end(), [](const auto& c) { return c.second != nullptr; })) {
-    return found;
-  }
+  found.nothing_below.reserve(static_cast<std::size_t>(deletions));
   std::shared_lock lock(state_lock_);
   found.layers = layers_changed_;
   const std::shared_ptr<const Memtable> frozen = frozen_;
-  const LmdbBase::Snapshot base = ODX_TRY(base_->snapshot());
+  const Result<LmdbBase::Snapshot> base =
+      deletions == 0 ? fail(ENOENT) : Result<LmdbBase::Snapshot>(base_->snapshot());
   lock.unlock();
-  for (const auto& [key, value] : changes) {
-    if (value == nullptr) {
-      const Memtable::Entry* in_frozen = frozen != nullptr ? frozen->find(key) : nullptr;
-      const bool there = in_frozen != nullptr ? in_frozen->value != nullptr
-                                              : ODX_TRY(base.get(key)).has_value();
-      found.nothing_below.push_back(!there);
+  for (const Memtable::Change& change : changes) {
+    if (change.mapped().value != nullptr) {
+      continue;
     }
+    const Memtable::Entry* in_frozen = frozen != nullptr ? frozen->find(change.key()) : nullptr;
+    if (in_frozen != nullptr) {
+      found.nothing_below.push_back(in_frozen->value == nullptr);
+      continue;
+    }
+    // A value that cannot be read is there, too.
+    const auto in_base =
+        base ? base->get(change.key()) : Result<std::optional<std::string>>(fail(EIO));
+    found.nothing_below.push_back(in_base && !*in_base);
   }
   return found;
 }
 
 Result<TxnSeq> MetaStoreImpl::commit(WriteSet writes) {
   ODX_TRY(check_writable());
-  // Memory is taken before the lock as far as it can be.
-  std::vector<std::pair<std::string, SharedValue>> changes;
+  ODX_TRY(leave_closed_state());
+  // Half a transaction must never be seen, so all memory is taken before anything changes.
+  std::vector<Memtable::Change> changes;
   changes.reserve(writes.size());
   while (!writes.empty()) {
     auto node = writes.extract(writes.begin());
@@ -236,22 +253,22 @@ Result<TxnSeq> MetaStoreImpl::commit(WriteSet writes) {
       ODX_CHECK(node.mapped()->size() <= kMaxValueBytes);
       value = std::make_shared<const std::string>(std::move(*node.mapped()));
     }
-    changes.emplace_back(std::move(node.key()), std::move(value));
+    changes.push_back(Memtable::make_change(std::move(node.key()), std::move(value)));
   }
 
-  const Deletions deletions = ODX_TRY(look_below(changes));
+  const Deletions deletions = look_below(changes);
 
   std::uint64_t seq = 0;
   bool first = false;  // of its batch
   bool large = false;
-  // Half a transaction must never be seen, so running out of memory in here ends the process.
-  [&]() noexcept {
+  {
     const std::unique_lock lock(state_lock_);
+    open_.reserve(changes.size());
     const bool looked = deletions.layers == layers_changed_;
     auto nothing_below = deletions.nothing_below.begin();
-    for (auto& [key, value] : changes) {
-      const bool hide = !value && *nothing_below++ && looked;
-      open_.add(memtable_->put(std::move(key), std::move(value), hide));
+    for (Memtable::Change& change : changes) {
+      const bool hide = !change.mapped().value && *nothing_below++ && looked;
+      open_.add(memtable_->put(std::move(change), hide));
     }
     seq = committed_ + 1;
     first = sealed_ + 1 == seq;
@@ -260,7 +277,7 @@ Result<TxnSeq> MetaStoreImpl::commit(WriteSet writes) {
     large = crosses(open_before, open_.payload_bytes(), flush_at_bytes()) ||
             crosses(memtable_before, memtable_->bytes(), options_.memtable_bytes);
     committed_ = seq;
-  }();
+  }
   const bool start_timer = first && options_.flush_interval.count() > 0;
   if (start_timer || large) {
     {
@@ -274,8 +291,36 @@ Result<TxnSeq> MetaStoreImpl::commit(WriteSet writes) {
   return TxnSeq(seq);
 }
 
+// A store that was closed cleanly says so in LMDB, and stops saying so before its first change. A
+// host without room for that makes the change fail, and nothing else: LMDB has dropped the
+// transaction, the next attempt writes it all anew. After any other error nobody knows what LMDB's
+// file holds.
+Result<void> MetaStoreImpl::leave_closed_state() {
+  if (!closed_) {
+    return {};
+  }
+  const std::lock_guard lock(closed_mutex_);
+  if (!closed_) {
+    return {};
+  }
+  ODX_TRY(health());
+  AppliedRecord record = applied_;
+  record.closed = false;
+  if (const auto written = base_->apply(Memtable(), record); !written) {
+    const int reason = written.error().errno_value();
+    if (reason != ENOSPC && reason != EDQUOT && reason != ENOMEM) {
+      enter_failed(written.error());
+    }
+    return written;
+  }
+  applied_ = record;
+  closed_ = false;
+  return {};
+}
+
 Result<void> MetaStoreImpl::throttle() {
   ODX_TRY(check_writable());
+  ODX_TRY(leave_closed_state());
   const std::uint64_t limit = 4 * options_.batch_bytes;
   if (open_bytes_ > limit) {
     std::unique_lock lock(mutex_);
@@ -332,7 +377,7 @@ Result<void> MetaStoreImpl::close() {
 }
 
 Result<void> MetaStoreImpl::mark_closed() {
-  if (applied_.closed || !memtable_->empty()) {
+  if (closed_ || !memtable_->empty()) {
     return {};
   }
   applied_ = {journal_->next_lsn() - 1, journal_->next_position(), true};
@@ -419,6 +464,10 @@ Result<std::unique_ptr<MetaStore>> MetaStore::open(const std::string& store_dir,
                                                    std::function<Result<void>()> sync_data,
                                                    std::function<void(TxnSeq)> on_durable) {
   auto base = ODX_TRY(LmdbBase::open(meta_path(store_dir), options.map_bytes, options.read_only));
+  struct stat status {};
+  if (::lstat(journal_path(store_dir).c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
+    return fail(EINVAL, journal_path(store_dir) + " is not part of a store");
+  }
   auto journal = ODX_TRY(Journal::open(journal_path(store_dir), uuid, options.read_only));
   auto store = std::make_unique<MetaStoreImpl>(std::move(base), std::move(journal), options,
                                                std::move(sync_data), std::move(on_durable));

@@ -27,6 +27,9 @@ struct MetaOptions {
   std::uint64_t memtable_bytes = 64ULL << 20;      // a memtable this big is checkpointed
   std::uint64_t map_bytes = 64ULL << 30;  // LMDB's address space to start with; grows by itself
   bool read_only = false;                 // replays into memory only; nothing on disk changes
+  // For a repair: a journal that is damaged inside its chain is cut there, for good; what it held
+  // up to the damage goes into LMDB before anything else is written.
+  bool drop_damaged_tail = false;
 };
 
 struct MetaStats {

@@ -73,13 +73,15 @@ class MetaStoreImpl final : public MetaStore {
   };
 
   // Keys whose deletion leaves nothing behind: no layer below the memtable has them. True as long
-  // as layers_changed_ stays what it was.
+  // as layers_changed_ stays what it was. What cannot be read counts as there: a commit does not
+  // depend on the old value of what it deletes.
   struct Deletions {
     std::uint64_t layers = 0;
     std::vector<bool> nothing_below;  // one for each change that is a deletion, in order
   };
-  [[nodiscard]] Result<Deletions> look_below(
-      const std::vector<std::pair<std::string, SharedValue>>& changes) const;
+  [[nodiscard]] Deletions look_below(const std::vector<Memtable::Change>& changes) const;
+  // Takes back in LMDB that the journal is empty, before anything is committed.
+  Result<void> leave_closed_state();
 
   // flusher.cpp
   void run_flusher();
@@ -159,8 +161,10 @@ class MetaStoreImpl final : public MetaStore {
   std::optional<Error> failure_;
   std::atomic<bool> writable_{true};  // not failed, read-only or closed
 
-  AppliedRecord applied_;  // by start(), the flusher, and close(): in LMDB while it says `closed`
-  std::string payload_;    // the flusher's buffer
+  AppliedRecord applied_;  // by start() and close(): in LMDB while closed_
+  std::mutex closed_mutex_;
+  std::atomic<bool> closed_{false};  // LMDB says that no append was ever begun at applied_.next
+  std::string payload_;              // the flusher's buffer
   std::atomic<std::uint64_t> flushes_{0};
   std::atomic<std::uint64_t> journal_bytes_{0};
   std::atomic<std::uint64_t> checkpoints_{0};

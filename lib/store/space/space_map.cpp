@@ -12,10 +12,14 @@
 // Invariants: free_ and pending_ are the sums over all segments; a pending block is in exactly one
 // entry of deferred_, which is ordered by transaction; SegmentBitmap checks every change of state.
 //
+// Memory. Whatever changes the state of blocks has taken the memory for its answer before, or gives
+// the blocks back: a std::bad_alloc leaves no block that nobody knows of.
+//
 // Locking: mutex_ guards everything; nothing else is called under it.
 #include "store/space/space_map.hpp"
 
 #include <algorithm>
+#include <new>
 #include <numeric>
 
 namespace odx {
@@ -118,17 +122,22 @@ Result<void> SpaceMap::mark_used(BlockRun run) {
 Result<void> SpaceMap::allocate(std::uint64_t count, std::uint64_t keep_free,
                                 std::vector<BlockRun>& runs_out) {
   std::vector<BlockRun> taken;
-  {
-    const std::scoped_lock lock(mutex_);
-    if (keep_free > free_ || count > free_ - keep_free) {
-      return fail(ENOSPC, "no free blocks");
+  try {
+    {
+      const std::scoped_lock lock(mutex_);
+      if (keep_free > free_ || count > free_ - keep_free) {
+        return fail(ENOSPC, "no free blocks");
+      }
+      if (!take_one_run(count, taken)) {
+        take_pieces(count, taken);
+      }
     }
-    if (!take_one_run(count, taken)) {
-      take_pieces(count, taken);
-    }
+    sort_and_merge(taken);
+    runs_out.insert(runs_out.end(), taken.begin(), taken.end());
+  } catch (const std::bad_alloc&) {
+    release(taken);
+    throw;
   }
-  sort_and_merge(taken);
-  runs_out.insert(runs_out.end(), taken.begin(), taken.end());
   return {};
 }
 
@@ -142,11 +151,11 @@ std::size_t SpaceMap::emptiest_segment() const {
 void SpaceMap::take(std::size_t index, SegmentBitmap::Range range,
                     std::vector<BlockRun>& runs_out) {
   Segment& segment = segments_[index];
+  runs_out.push_back({segment.first + range.first, range.count});
   segment.map.use(range);
   segment.cursor = range.end();
   free_ -= range.count;
   current_ = index;
-  runs_out.push_back({segment.first + range.first, range.count});
 }
 
 // All of `count` from one run that is near a cursor, or nothing.
@@ -242,34 +251,49 @@ void SpaceMap::release(std::span<const BlockRun> runs) {
   }
 }
 
-void SpaceMap::defer(TxnSeq seq, std::span<const BlockRun> runs) {
-  const std::scoped_lock lock(mutex_);
-  ODX_CHECK(deferred_.empty() || deferred_.back().seq <= seq);
+SpaceMap::Deferral SpaceMap::prepare(std::span<const BlockRun> runs) {
+  Deferral prepared;
   for (const BlockRun& run : runs) {
-    ODX_CHECK(contains(run));
-    if (run.count == 0) {
-      continue;
+    if (run.count > 0) {
+      prepared.queue_.push_back({TxnSeq(), run});
     }
-    for_each_piece(run,
-                   [](Segment& segment, SegmentBitmap::Range range) { segment.map.defer(range); });
-    pending_ += run.count;
-    deferred_.push_back({seq, run});
   }
+  return prepared;
 }
 
+void SpaceMap::defer(TxnSeq seq, Deferral prepared) noexcept {
+  const std::scoped_lock lock(mutex_);
+  ODX_CHECK(deferred_.empty() || deferred_.back().seq <= seq);
+  for (Deferred& one : prepared.queue_) {
+    ODX_CHECK(contains(one.run));
+    one.seq = seq;
+    for_each_piece(one.run,
+                   [](Segment& segment, SegmentBitmap::Range range) { segment.map.defer(range); });
+    pending_ += one.run.count;
+  }
+  deferred_.splice(deferred_.end(), prepared.queue_);
+}
+
+void SpaceMap::defer(TxnSeq seq, std::span<const BlockRun> runs) { defer(seq, prepare(runs)); }
+
 std::vector<BlockRun> SpaceMap::settle(TxnSeq seq) {
-  std::vector<BlockRun> freed;
+  Queue settled;
   {
     const std::scoped_lock lock(mutex_);
-    while (!deferred_.empty() && deferred_.front().seq <= seq) {
-      const BlockRun run = deferred_.front().run;
-      deferred_.pop_front();
+    const auto end = std::find_if(deferred_.begin(), deferred_.end(),
+                                  [&](const Deferred& one) { return one.seq > seq; });
+    settled.splice(settled.end(), deferred_, deferred_.begin(), end);
+    for (const Deferred& one : settled) {
       for_each_piece(
-          run, [](Segment& segment, SegmentBitmap::Range range) { segment.map.settle(range); });
-      pending_ -= run.count;
-      free_ += run.count;
-      freed.push_back(run);
+          one.run, [](Segment& segment, SegmentBitmap::Range range) { segment.map.settle(range); });
+      pending_ -= one.run.count;
+      free_ += one.run.count;
     }
+  }
+  std::vector<BlockRun> freed;
+  freed.reserve(settled.size());
+  for (const Deferred& one : settled) {
+    freed.push_back(one.run);
   }
   sort_and_merge(freed);
   return freed;
@@ -277,7 +301,7 @@ std::vector<BlockRun> SpaceMap::settle(TxnSeq seq) {
 
 std::vector<BlockRun> SpaceMap::take_free(std::span<const BlockRun> runs) {
   std::vector<BlockRun> taken;
-  {
+  try {
     const std::scoped_lock lock(mutex_);
     for (const BlockRun& run : runs) {
       ODX_CHECK(contains(run));
@@ -288,13 +312,16 @@ std::vector<BlockRun> SpaceMap::take_free(std::span<const BlockRun> runs) {
           if (free.count == 0) {
             break;
           }
+          taken.push_back({segment.first + free.first, free.count});
           segment.map.use(free);
           free_ -= free.count;
-          taken.push_back({segment.first + free.first, free.count});
           at = free.end();
         }
       });
     }
+  } catch (const std::bad_alloc&) {
+    release(taken);
+    throw;
   }
   sort_and_merge(taken);
   return taken;

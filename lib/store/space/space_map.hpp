@@ -9,7 +9,7 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <mutex>
 #include <span>
 #include <string>
@@ -48,7 +48,11 @@ class SpaceMap {
   void release(std::span<const BlockRun> runs);
 
   // Blocks whose last reference transaction `seq` dropped (numbers do not decrease). They become
-  // free by settle().
+  // free by settle(). In two steps for whoever cannot turn back between the two: all the memory is
+  // taken by prepare().
+  class Deferral;
+  [[nodiscard]] static Deferral prepare(std::span<const BlockRun> runs);
+  void defer(TxnSeq seq, Deferral prepared) noexcept;
   void defer(TxnSeq seq, std::span<const BlockRun> runs);
 
   // Frees everything deferred by transactions up to `seq`: durable, and older than any reader.
@@ -86,6 +90,7 @@ class SpaceMap {
     TxnSeq seq;
     BlockRun run;
   };
+  using Queue = std::list<Deferred>;
   class Lap;
 
   [[nodiscard]] std::size_t segment_of(BlockNo block) const;
@@ -101,11 +106,16 @@ class SpaceMap {
 
   mutable std::mutex mutex_;
   std::vector<Segment> segments_;
-  std::deque<Deferred> deferred_;
+  Queue deferred_;
   std::uint64_t total_ = 0;
   std::uint64_t free_ = 0;
   std::uint64_t pending_ = 0;
   std::size_t current_ = 0;  // segment that the last allocation came from
+};
+
+class SpaceMap::Deferral {
+  friend class SpaceMap;
+  Queue queue_;
 };
 
 }  // namespace odx

@@ -98,9 +98,22 @@ Tokens::Answer Tokens::grant(InodeNo ino, const OffloadCaller& caller, odx_offlo
       ODX_TRY(mutation.trees().slice(inode.tree, FileOffset(plan.offset), plan.data_length));
   mutation.kv().put(record.key(), record.encode());
   mutation.kv().put(record.expiry_key(), {});
-  admission.keep();
+  // Listed before it is there, as listing takes memory and a committed token may not be forgotten.
+  struct Listing {
+    TokenIndex& index;
+    const TokenRecord& record;
+    bool kept = false;
+    ~Listing() {
+      if (!kept) {
+        index.remove(record.uid, record.id);
+      }
+    }
+  } listing{index_, record};
   index_.add(record.uid, record.id);
-  const TxnSeq seq = ODX_TRY(mutation.commit());
+  const TxnSeq seq = ODX_TRY(mutation.commit([&] {
+    admission.keep();
+    listing.kept = true;
+  }));
   core_.counters.tokens_created.fetch_add(1, std::memory_order_relaxed);
   if (record.due_ns < next_due_ns_.load()) {
     announce_due(record.due_ns);

@@ -170,9 +170,10 @@ Result<void> Tokens::drop(const TokenId& id, std::uint32_t uid) {
   mutation.kv().erase(record.key());
   mutation.kv().erase(record.expiry_key());
   ODX_TRY(mutation.trees().drop(std::move(record.tree)));
-  usage_.remove_live(record.uid, data_bytes);
-  index_.remove(record.uid, id);
-  ODX_TRY(mutation.commit());
+  ODX_TRY(mutation.commit([&] {
+    usage_.remove_live(record.uid, data_bytes);
+    index_.remove(record.uid, id);
+  }));
   core_.counters.tokens_dropped.fetch_add(1, std::memory_order_relaxed);
   return {};
 }
@@ -251,16 +252,17 @@ Result<std::size_t> Tokens::expire_some() {
     mutation.kv().put(record.expiry_key(), {});
   }
   std::uint64_t expired = 0;
-  for (const Ended& token : ended) {
-    if (token.was == TokenRecord::State::kLive) {
-      usage_.live_to_tombstone(token.uid, token.data_bytes);
-      index_.remove(token.uid, token.id);
-      ++expired;
-    } else {
-      usage_.remove_tombstone(token.uid);
+  ODX_TRY(mutation.commit([&] {
+    for (const Ended& token : ended) {
+      if (token.was == TokenRecord::State::kLive) {
+        usage_.live_to_tombstone(token.uid, token.data_bytes);
+        index_.remove(token.uid, token.id);
+        ++expired;
+      } else {
+        usage_.remove_tombstone(token.uid);
+      }
     }
-  }
-  ODX_TRY(mutation.commit());
+  }));
   set_first_due_key(due.size() == kExpirePerTransaction
                         ? due.back().key
                         : keys::numbered(keys::kTokenExpiry, static_cast<std::uint64_t>(now)));
