@@ -2,10 +2,11 @@
 // and a position that survives.
 #include "store/check/scrub.hpp"
 
+#include <array>
 #include <atomic>
-#include <fstream>
 #include <thread>
 
+#include "store/check/repair.hpp"
 #include "store/inode/data_io.hpp"
 #include "token_world.hpp"
 
@@ -518,9 +519,16 @@ TEST_CASE("records that make no sense are not believed, and check names them") {
               "long operation \"scrub-report\": scrub report of an unknown version"});
   s.scrub().load();
   REQUIRE(s.status().state == ODX_SCRUB_NEVER);
-  ok(meta.commit({{keys::long_operation("scrub"), std::nullopt},
-                  {keys::long_operation("scrub-report"), std::nullopt},
-                  {keys::long_operation("other"), std::nullopt}}));
+  ok(meta.commit({{keys::long_operation("other"), std::nullopt}}));
+
+  // A repair gives them up.
+  ok(s.world.store().close());
+  const RepairReport repaired = ok(repair_store(s.world.path(), {}));
+  REQUIRE(repaired.before.problem_count == 2);
+  REQUIRE(repaired.repairs.size() == 2);
+  REQUIRE(repaired.after.clean());
+  s.world.open();
+  REQUIRE(s.status().state == ODX_SCRUB_NEVER);
   s.world.close();
 }
 
