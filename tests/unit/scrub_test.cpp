@@ -2,10 +2,11 @@
 // and a position that survives.
 #include "store/check/scrub.hpp"
 
+#include <array>
 #include <atomic>
-#include <fstream>
 #include <thread>
 
+#include "store/check/repair.hpp"
 #include "store/inode/data_io.hpp"
 #include "token_world.hpp"
 
@@ -153,8 +154,11 @@ TEST_CASE("each used block is read once, however often it is shared") {
   for (const auto& [block, times] : s.device->reads) {
     REQUIRE(times == 1);
   }
-  // Another start is another pass.
-  REQUIRE(s.ask(ODX_SCRUB_START).pass == 2);
+  // Another start is another pass, of which nothing is saved yet.
+  REQUIRE(done.saved_position == data.size());
+  const odx_scrub next = s.ask(ODX_SCRUB_START);
+  REQUIRE(next.pass == 2);
+  REQUIRE(next.saved_position == 0);
   REQUIRE(s.finish().state == ODX_SCRUB_DONE);
   s.world.close();
 }
@@ -515,9 +519,16 @@ TEST_CASE("records that make no sense are not believed, and check names them") {
               "long operation \"scrub-report\": scrub report of an unknown version"});
   s.scrub().load();
   REQUIRE(s.status().state == ODX_SCRUB_NEVER);
-  ok(meta.commit({{keys::long_operation("scrub"), std::nullopt},
-                  {keys::long_operation("scrub-report"), std::nullopt},
-                  {keys::long_operation("other"), std::nullopt}}));
+  ok(meta.commit({{keys::long_operation("other"), std::nullopt}}));
+
+  // A repair gives them up.
+  ok(s.world.store().close());
+  const RepairReport repaired = ok(repair_store(s.world.path(), {}));
+  REQUIRE(repaired.before.problem_count == 2);
+  REQUIRE(repaired.repairs.size() == 2);
+  REQUIRE(repaired.after.clean());
+  s.world.open();
+  REQUIRE(s.status().state == ODX_SCRUB_NEVER);
   s.world.close();
 }
 

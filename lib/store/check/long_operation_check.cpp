@@ -6,12 +6,19 @@
 namespace odx::check {
 
 Result<void> check_long_operations(const KvReader& kv, Findings& findings) {
-  return for_each_record(
+  // All that is lost with one of ours is how far an operation was.
+  const auto remove = [&](const std::string& key) {
+    findings.fix(Stage::kRecords,
+                 fmt::format("long operation {} is removed", quoted(key.substr(1))),
+                 {{key, std::nullopt}});
+  };
+  ODX_TRY(for_each_record(
       kv, keys::kLongOperation, "long operations", findings, [&](const KeyValue& record) {
         const std::string name = record.key.substr(1);
         const auto judge = [&](const auto& decoded) {
           if (!decoded) {
             findings.problem("long operation {}: {}", quoted(name), decoded.error().detail());
+            remove(record.key);
           }
         };
         if (name == kScrubOperation) {
@@ -21,7 +28,14 @@ Result<void> check_long_operations(const KvReader& kv, Findings& findings) {
         } else {
           findings.problem("long operation {}, which is unknown", quoted(name));
         }
-      });
+      }));
+  findings.for_each_unreadable(keys::kLongOperation, [&](const std::string& key) {
+    const std::string name = key.substr(1);
+    if (name == kScrubOperation || name == kScrubReportOperation) {
+      remove(key);
+    }
+  });
+  return {};
 }
 
 }  // namespace odx::check

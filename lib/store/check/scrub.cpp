@@ -209,6 +209,7 @@ void Scrub::begin_pass() {
   next.rate = now_.rate != 0 ? now_.rate : ODX_SCRUB_RATE_DEFAULT;
   next.started_ns = core_.clock->now_ns();
   now_ = next;
+  saved_position_ = 0;
   safe_.reset();
   suspect_count_ = 0;
   report_.clear();
