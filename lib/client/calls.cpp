@@ -95,6 +95,10 @@ int odx_drop_token(int fd, const uint8_t id[16]) {
   return answer(::ioctl(fd, ODX_IOC_TOKEN_DROP, &call));
 }
 
+int odx_resize_store(int fd, struct odx_resize* resize) {
+  return answer(::ioctl(fd, ODX_IOC_RESIZE, resize));
+}
+
 int odx_token_id(const odx_token* token, uint8_t id[16]) {
   const auto fields = odx::proto::decode(*token);
   if (!fields) {

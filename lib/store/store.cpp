@@ -19,6 +19,7 @@
 #include <filesystem>
 
 #include "store/background.hpp"
+#include "store/host_space.hpp"
 #include "store/meta/keys.hpp"
 #include "store/mutation.hpp"
 #include "store/token/token_record.hpp"
@@ -28,8 +29,6 @@ namespace odx {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::uint64_t kMinStoreBytes = 16ULL << 20;
 
 Result<std::uint64_t> default_limit(const std::string& dir) {
   struct statvfs host {};
@@ -174,6 +173,10 @@ Result<void> load_space(Core& core) {
       break;  // a segment added after that unmount, by a mount that did not live to its first
               // commit
     }
+    // A segment that grew after that unmount is longer; nothing there is in use yet.
+    const std::uint64_t first = bitmaps.size() * kSegmentBlocks;
+    const std::size_t bytes = (std::min(kSegmentBlocks, blocks - first) + 7) / 8;
+    saved->resize(std::max(saved->size(), bytes));
     bitmaps.push_back(*std::move(saved));
   }
   if (!core.clean_mark || bitmaps.size() < core.space.segments()) {
@@ -260,7 +263,9 @@ Result<void> Store::start(OpenOptions& options) {
   if (!core_.meta->health()) {
     core_.read_only = true;  // damage inside the journal: look, but do not touch
   }
+  core_.limit_blocks.store(core_.super.limit_blocks);
   ODX_TRY(load_space(core_));
+  ODX_TRY(settle_host_space(core_));
   ODX_TRY(tokens_.load());
   std::uint64_t queued = 0;
   ODX_TRY(for_each(*core_.meta, keys::kReclaim, [&](const KeyValue&) -> Result<void> {
@@ -280,6 +285,10 @@ Result<void> Store::start(OpenOptions& options) {
 }
 
 Result<void> Store::reclaim() { return reclaim_queue(core_); }
+
+Result<void> Store::resize(std::uint64_t bytes, ResizeReport& report) {
+  return odx::resize(core_, dir_, bytes, report);
+}
 
 Result<void> Store::close() {
   background_.reset();

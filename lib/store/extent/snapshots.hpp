@@ -3,6 +3,8 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -40,13 +42,18 @@ class Snapshots {
   void publish(TxnSeq seq);
   // No snapshot, now or later, is older than this.
   [[nodiscard]] TxnSeq oldest() const;
+  // Waits, at most that long, until oldest() is `seq` or later.
+  void wait_past(TxnSeq seq, std::chrono::milliseconds most);
 
  private:
   friend class Snapshot;
   void drop(TxnSeq seq);
   mutable std::mutex mutex_;
   TxnSeq published_;
+  [[nodiscard]] TxnSeq oldest_locked() const;
   std::map<TxnSeq, std::uint64_t> active_;
+  std::condition_variable ended_;
+  std::size_t waiting_ = 0;
 };
 
 }  // namespace odx

@@ -34,6 +34,9 @@ class SegmentBitmap {
   // blocks.
   [[nodiscard]] Range find_free(std::uint64_t from, std::uint64_t limit, std::uint64_t want) const;
 
+  // Makes the segment longer, by free blocks, or shorter: the blocks cut off must not be pending.
+  void resize(std::uint64_t blocks);
+
   // Whatever they are, they are used afterwards. Returns how many were free.
   std::uint64_t mark_used(Range range);
 
