@@ -130,6 +130,21 @@ def resize_call(limit, limit_before=0, exists=0, exists_before=0, least=0, reser
     return struct.pack("<8Q", limit, limit_before, exists, exists_before, least, *reserved)
 
 
+def resize_answer(raw):
+    """limit, limit before, what exists, what existed before, the least limit."""
+    return struct.unpack_from("<5Q", raw)
+
+
+def control(descriptor, request, raw):
+    """Any ioctl with a structure: the errno, 0 if none, and the structure as it came back."""
+    buffer = bytearray(raw)
+    try:
+        fcntl.ioctl(descriptor, request, buffer, True)
+        return 0, bytes(buffer)
+    except OSError as error:
+        return error.errno, bytes(buffer)
+
+
 def flipped(token, byte, bit=0):
     changed = bytearray(token)
     changed[byte] ^= 1 << bit
