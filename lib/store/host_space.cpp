@@ -73,6 +73,31 @@ Result<void> take_clean_mark_back(Core& core) {
   return core.meta->wait_durable(core.meta->committed());
 }
 
+// Of blocks that are no more, from `end` on.
+Result<void> erase_checksums(Core& core, BlockNo end) {
+  constexpr std::size_t kAtOnce = 512;
+  const std::uint64_t record = (end.value() + keys::kChecksumsPerRecord - 1) /
+                               keys::kChecksumsPerRecord * keys::kChecksumsPerRecord;
+  const std::string from = keys::checksums(BlockNo(record));
+  for (bool more = true; more;) {
+    Mutation mutation = ODX_TRY(Mutation::begin(core));
+    const auto records =
+        ODX_TRY(mutation.kv().scan(from, keys::table_end(keys::kChecksums), kAtOnce));
+    more = records.size() == kAtOnce;
+    for (const KeyValue& one : records) {
+      mutation.kv().erase(one.key);
+    }
+    ODX_TRY(mutation.commit());
+  }
+  return core.meta->wait_durable(core.meta->committed());
+}
+
+// What space.cut() has taken away already.
+Result<void> cut_device(Core& core, BlockNo end) {
+  ODX_TRY(erase_checksums(core, end));
+  return core.device->cut(end.value());
+}
+
 Result<void> write_both(const std::string& dir, Superblock& super) {
   for (int copy = 0; copy < 2; ++copy) {
     ++super.generation;
@@ -228,7 +253,7 @@ Result<void> resize(Core& core, const std::string& dir, std::uint64_t bytes, Res
   if (done) {
     core.super.limit_blocks = blocks;
     if (cuts) {
-      done = core.device->cut(blocks);
+      done = cut_device(core, BlockNo(blocks));
     }
   } else {
     core.limit_blocks.store(before);
@@ -251,7 +276,7 @@ Result<void> settle_host_space(Core& core) {
   const BlockNo limit(core.limit_blocks.load());
   if (core.device->blocks() > limit.value() && core.space.cut(limit)) {
     // The records say nothing of what was behind it. What cannot be cut is as good as any block.
-    if (const auto cut = core.device->cut(limit.value()); !cut) {
+    if (const auto cut = cut_device(core, limit); !cut) {
       log::error("cutting the store to its limit: {}", cut.error().message());
       core.space.grow(core.device->blocks() - core.space.stats().total_blocks);
     }
