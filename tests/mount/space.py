@@ -165,6 +165,7 @@ def pinned_by_tokens(case):
     expect(13 * MIB <= filled <= 16 * MIB, f"{filled} bytes fit beside 48 MiB in tokens")
     directory = os.open(mount.path, os.O_RDONLY | os.O_DIRECTORY)
     target = odx_abi.new_file(mount.path + "/target")
+    os.ftruncate(target, 12 * MIB)
     # A redeemed token needs no room.
     reply = odx_abi.offload_write(target, tokens[0], 0, 12 * MIB)
     expect_equal((reply.errno, reply.length), (0, 12 * MIB), "an offload write on a full store")
