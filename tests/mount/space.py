@@ -56,7 +56,7 @@ class Host:
         case.guard.tell("mount", self.path)
         self.case = case
         self.store = self.path + "/store"
-        run([case.mkfs, "--size", "1G", "--journal", "8M", self.store])
+        run([case.mkfs, "--size", "256M", "--journal", "8M", self.store])
 
     def close(self):
         run(["umount", self.path])
@@ -90,9 +90,9 @@ def full_host(case, kind):
     wait_for(lambda: available(mount.path) >= first // 2 - 3 * MIB, "the space of a cut file")
     os.unlink(path)
     wait_for(lambda: available(mount.path) >= first - 3 * MIB, "the space of a deleted file")
-    # All but what the store keeps at hand: two steps, each a sixteenth of its 1 GiB, at most.
+    # All but what the store keeps at hand: two steps, each a sixteenth of its 256 MiB, at most.
     wait_for(lambda: held(host.store) < most - 20 * MIB
-             and held(host.store) <= 8 * MIB + 2 * 64 * MIB + MIB, "the host to get space back")
+             and held(host.store) <= 8 * MIB + 2 * 16 * MIB + MIB, "the host to get space back")
     say(f"{kind}: the host holds {held(host.store) / MIB:.1f} MiB of {most / MIB:.1f}")
 
     # Somebody else takes what the host got back: an error for the writer, and nothing worse.
