@@ -223,8 +223,8 @@ def resized(case):
     os.unlink(mount.path + "/second")
     text, _ = resize(mount.path, "-16M")
     expect("32.0 MiB" in text and "16.0 MiB were cut off" in text, f"odx resize said {text!r}")
-    expect_equal(sum(os.path.getsize(f"{store}/data/{name}") for name in os.listdir(store + "/data")),
-                 32 * MIB, "bytes of the segments")
+    segments = [f"{store}/data/{name}" for name in os.listdir(store + "/data")]
+    expect_equal(sum(map(os.path.getsize, segments)), 32 * MIB, "bytes of the segments")
     with open(path, "rb") as file:
         expect(file.read(len(PIECE)) == PIECE, "a file has changed")
     mount.unmount()
