@@ -80,7 +80,6 @@ SegmentBitmap::Range SegmentBitmap::find_free(std::uint64_t from, std::uint64_t 
 }
 
 void SegmentBitmap::resize(std::uint64_t blocks) {
-  ODX_CHECK(pending_ == 0 || blocks >= blocks_);
   SegmentBitmap resized(blocks);
   const std::uint64_t kept = std::min(blocks, blocks_);
   for (std::uint64_t at = 0; at < kept;) {
