@@ -1,6 +1,7 @@
 // The ioctls of odx/offload.h. The two offload controls run on a pool of their own, because they
 // make the kernel write to us; the others answer at once.
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -10,6 +11,7 @@
 #include "operations.hpp"
 #include "proto/rules.hpp"
 #include "upkeep.hpp"
+#include "store/host_space.hpp"
 
 namespace odx::daemon {
 
@@ -135,6 +137,43 @@ Result<void> drop_token(fuse_req_t req, const void* in) {
   return {};
 }
 
+// Waits for the host, and perhaps for the reclaim queue: not on a receiving thread.
+Result<void> resize(fuse_req_t req, const void* in) {
+  Filesystem& fs = filesystem_of(req);
+  odx_resize call{};
+  std::memcpy(&call, in, sizeof call);
+  odx_resize only_limit{};
+  only_limit.limit = call.limit;
+  if (std::memcmp(&call, &only_limit, sizeof call) != 0) {
+    return fail(EINVAL);
+  }
+  const uid_t uid = ::fuse_req_ctx(req)->uid;
+  if (uid != 0 && uid != ::geteuid()) {
+    return fail(EPERM);
+  }
+  if (!fs.controllers.submit([&fs, req, wanted = call.limit] {
+        ResizeReport report;
+        const Result<void> done = guarded([&]() -> Result<void> {
+          if (wanted == 0) {
+            report = size_of(fs.store.core());
+            return {};
+          }
+          return fs.store.resize(wanted, report);
+        });
+        odx_resize answer{};
+        answer.limit = report.limit;
+        answer.limit_before = report.limit_before;
+        answer.exists = report.exists;
+        answer.exists_before = report.exists_before;
+        answer.least = report.least;
+        const int error = done ? 0 : errno_of(done.error(), "resize", kRootInode);
+        ::fuse_reply_ioctl(req, -error, &answer, sizeof answer);
+      })) {
+    return fail(ENODEV);
+  }
+  return {};
+}
+
 void ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int command, void* /*argument*/,
            fuse_file_info* file, unsigned /*flags*/, const void* in, size_t in_size,
            size_t out_size) {
@@ -158,6 +197,8 @@ void ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int command, void* /*argumen
         return list_tokens(req, in);
       case ODX_IOC_TOKEN_DROP:
         return drop_token(req, in);
+      case ODX_IOC_RESIZE:
+        return resize(req, in);
       case ODX_IOC_FALLBACK:
         return count_fallback(req, in);
       case ODX_IOC_SCRUB:

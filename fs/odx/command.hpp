@@ -96,6 +96,7 @@ int run_write(const Arguments& args, Streams& io);
 int run_zero(const Arguments& args, Streams& io);
 int run_token(const Arguments& args, Streams& io);
 int run_stat(const Arguments& args, Streams& io);
+int run_resize(const Arguments& args, Streams& io);
 int run_check(const Arguments& args, Streams& io);
 int run_scrub(const Arguments& args, Streams& io);
 int run_unmount(const Arguments& args, Streams& io);

@@ -25,6 +25,7 @@ constexpr Command kCommands[] = {
     {"zero", "zero a range of a file by offload", run_zero},
     {"token", "list, show and drop live tokens", run_token},
     {"stat", "tell what a mounted odxfs is and has done", run_stat},
+    {"resize", "tell or change how far a store may grow", run_resize},
     {"check", "recount everything in a store, mounted or not", run_check},
     {"scrub", "read and verify every block of a mounted store", run_scrub},
     {"unmount", "unmount and wait until the daemon is gone", run_unmount},

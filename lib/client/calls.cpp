@@ -103,6 +103,10 @@ int odx_check_control(int fd, struct odx_check* call) {
   return answer(::ioctl(fd, ODX_IOC_CHECK, call));
 }
 
+int odx_resize_store(int fd, struct odx_resize* resize) {
+  return answer(::ioctl(fd, ODX_IOC_RESIZE, resize));
+}
+
 int odx_token_id(const odx_token* token, uint8_t id[16]) {
   const auto fields = odx::proto::decode(*token);
   if (!fields) {

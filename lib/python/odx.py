@@ -22,8 +22,8 @@ import time
 __all__ = [
     "OffloadError", "Reason", "Token", "Read", "Written", "Report", "Range", "TokenInfo", "ZERO_TOKEN",
     "offload_read", "offload_write", "zero", "copy", "copy_descriptors", "statistics", "tokens", "drop",
-    "size", "scrub_start", "scrub_pause", "scrub_cancel", "scrub_status", "check_start", "check_cancel",
-    "check_status", "check",
+    "size", "Size", "store_size", "resize", "scrub_start", "scrub_pause", "scrub_cancel",
+    "scrub_status", "check_start", "check_cancel", "check_status", "check",
 ]
 
 TOKEN_BYTES = 512
@@ -134,6 +134,11 @@ class _Check(ctypes.Structure):
         ("text_total", _u64), ("reserved", _u64 * 6), ("text", _u8 * _TEXT_BYTES)]
 
 
+class _Resize(ctypes.Structure):
+    _fields_ = [("limit", _u64), ("limit_before", _u64), ("exists", _u64), ("exists_before", _u64),
+                ("least", _u64), ("reserved", _u64 * 3)]
+
+
 class _Range(ctypes.Structure):
     _fields_ = [("offset", _u64), ("length", _u64), ("bytes_shared", _u64), ("way", _u32),
                 ("note", _u32)]
@@ -166,6 +171,7 @@ def _load():
         "odx_statistics": (fd, ctypes.POINTER(_Stat)),
         "odx_list_tokens": (fd, ctypes.POINTER(_TokenList)),
         "odx_drop_token": (fd, _u8 * 16),
+        "odx_resize_store": (fd, ctypes.POINTER(_Resize)),
         "odx_token_id": (ctypes.POINTER(token), _u8 * 16),
         "odx_scrub_control": (fd, ctypes.POINTER(_Scrub)),
         "odx_check_control": (fd, ctypes.POINTER(_Check)),
@@ -232,6 +238,9 @@ ZERO_TOKEN = Token(bytes.fromhex("ffff0001000001f8") + bytes(504))
 Read = collections.namedtuple("Read", "token length zeros_beyond")
 # What an offload write answers.
 Written = collections.namedtuple("Written", "length shared")
+# How far a store may grow and how much of it exists, in bytes, before and after; the last is the least
+# limit that would be taken now.
+Size = collections.namedtuple("Size", "limit limit_before exists exists_before least")
 TokenInfo = collections.namedtuple("TokenInfo", "id uid length data_bytes created_ns expires_ns")
 # One step of a copy; `way` is "token", "zeros", "clone", "copy" or "hole".
 Range = collections.namedtuple("Range", "offset length shared way")
@@ -458,6 +467,22 @@ def check(path, data=False):
         if now["state"] == "done":
             return now
         time.sleep(0.02)
+
+
+def store_size(path):
+    """How far the store that `path` is on may grow: a Size. For root and the mount's owner."""
+    return resize(path, 0)
+
+
+def resize(path, limit):
+    """Lets the store that `path` is on grow up to `limit` bytes of data; less than exists is cut off.
+
+    EBUSY: some of that is in use. For root and the mount's owner."""
+    call = _Resize()
+    call.limit = limit
+    with _opened(path) as descriptor:
+        _check(_library.odx_resize_store(descriptor, call))
+    return Size(call.limit, call.limit_before, call.exists, call.exists_before, call.least)
 
 
 class _opened:  # pylint: disable=invalid-name

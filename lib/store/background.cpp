@@ -104,6 +104,10 @@ std::chrono::nanoseconds Background::work() {
     rest = std::min(rest, std::max(nanoseconds(**next), nanoseconds(1'000'000)));
   }
   core_.settle_space();
+  if (core_.return_space(Core::ReturnSpace::kSpare)) {
+    // Not all at once: the host's writers wait for the punching of their file.
+    rest = std::min(rest, nanoseconds(5'000'000));
+  }
   return rest;
 }
 

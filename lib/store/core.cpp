@@ -1,6 +1,7 @@
 #include "store/core.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <new>
 #include <thread>
 
@@ -48,29 +49,28 @@ Result<Core::FileView> Core::view(InodeNo ino) {
 }
 
 Result<void> Core::allocate(std::uint64_t blocks, std::vector<BlockRun>& runs_out) {
-  for (;;) {
-    const std::uint64_t existing = device->blocks();
+  constexpr int kMostRounds = 16;
+  for (int round = 0;;) {
+    const std::uint64_t existing = space.stats().total_blocks;
     if (space.allocate(blocks, 0, runs_out)) {
       return {};
     }
     if (ODX_TRY(grow(existing))) {
       continue;
     }
-    // Nothing left to grow into: hurry what is being freed.
-    const std::uint64_t pending_before = space.stats().pending_blocks;
-    if (pending_before == 0 && reclaim_pending.load() == 0) {
-      return fail(ENOSPC);
-    }
-    const std::uint64_t free_before = space.stats().free_blocks;
-    ODX_TRY(reclaim_now());
-    ODX_TRY(meta->wait_durable(meta->committed()));
-    settle_space();
-    if (space.stats().free_blocks <= free_before) {
-      if (const auto last = space.allocate(blocks, 0, runs_out); last || !snapshots.end_holds()) {
+    // Nothing left to grow into. The first round takes the queue apart, all but what is damaged;
+    // after that only what others free meanwhile, or read, is worth waiting for.
+    if ((space.stats().pending_blocks == 0 && (round > 0 || reclaim_pending.load() == 0)) ||
+        round == kMostRounds) {
+      const auto last = space.allocate(blocks, 0, runs_out);
+      if (last || !snapshots.end_holds()) {
         return last;
       }
       settle_space();  // what a check held back
+      continue;
     }
+    ++round;
+    ODX_TRY(hurry_space());
   }
 }
 
@@ -82,50 +82,15 @@ void Core::settle_space() noexcept {
   }
 }
 
-std::uint64_t Core::host_reserve_bytes() const {
-  return std::max<std::uint64_t>(super.limit_blocks / 50 * kBlockBytes, 64ULL << 20);
-}
-
-Result<bool> Core::grow(std::uint64_t seen_blocks) {
-  const std::lock_guard lock(grow_mutex_);
-  const std::uint64_t total = device->blocks();
-  // A segment that was made when there was no memory to note it.
-  if (const std::uint64_t known = space.stats().total_blocks; known < total) {
-    space.add_segment(total - known);
-    return true;
-  }
-  if (total != seen_blocks) {
-    return true;  // somebody else was faster
-  }
-  if (total >= super.limit_blocks) {
-    return false;
-  }
-  const std::uint64_t blocks = std::min(kSegmentBlocks, super.limit_blocks - total);
-  if (device->host_free_bytes() < blocks * kBlockBytes + host_reserve_bytes()) {
-    return false;
-  }
-  const Result<void> added = device->add_segment(blocks);
-  if (!added) {
-    if (added.error().errno_value() == ENOSPC) {
-      return false;
-    }
-    return std::unexpected(added.error());
-  }
-  space.add_segment(blocks);
-  return true;
-}
-
-Core::Capacity Core::capacity() const {
-  const SpaceStats stats = space.stats();
-  const std::uint64_t growth =
-      super.limit_blocks - std::min(super.limit_blocks, stats.total_blocks);
-  const std::uint64_t host = device->host_free_bytes();
-  const std::uint64_t reserve = host_reserve_bytes();
-  const std::uint64_t host_room = host > reserve ? (host - reserve) / kBlockBytes : 0;
-  const std::uint64_t more = std::min(growth, host_room);
-  return {(stats.total_blocks + more) * kBlockBytes,
-          (stats.free_blocks + stats.pending_blocks + more) * kBlockBytes,
-          stats.pending_blocks * kBlockBytes};
+Result<void> Core::hurry_space() {
+  // A reader is done when the device has answered it.
+  constexpr std::chrono::seconds kMostWait(5);
+  ODX_TRY(reclaim_now());
+  const TxnSeq freed = meta->committed();
+  ODX_TRY(meta->wait_durable(freed));
+  snapshots.wait_past(freed, kMostWait);
+  settle_space();
+  return {};
 }
 
 }  // namespace odx

@@ -2,6 +2,8 @@
 // reclaimer) hold a reference to it and keep no state of their own that a crash could part from it.
 //
 // Locks, in the order in which they may be taken:
+//   0. Core::host_mutex       held over changes of what the host holds for the store, device I/O
+//                             included; nobody waits for it who holds any other
 //   1. Core::mutation_mutex   held by a Mutation from begin to commit; no device I/O under it
 //   2. the leaf locks of InodeCache, NodeCache, Snapshots, SpaceMap and MetaStore
 // Nothing is held across device I/O, a wait for durability, or a reply.
@@ -61,6 +63,9 @@ class Core {
   InodeCache inodes;
   std::unique_ptr<MetaStore> meta;
   std::mutex mutation_mutex;
+  std::mutex host_mutex;
+  // How many data blocks there may be; the superblock's word on it once it is durable.
+  std::atomic<std::uint64_t> limit_blocks{0};
   // The KV state says that the saved bitmaps are true; the first commit takes that back. Under the
   // mutation lock.
   bool clean_mark = false;
@@ -78,11 +83,20 @@ class Core {
   Result<FileView> view(InodeNo ino);
 
   // Blocks for new data. Grows the store, and hurries freed space back, before it says ENOSPC.
-  // Takes no lock that a Mutation holds; call it before begin().
+  // Takes no lock that a Mutation holds; call it before begin(), and without a FileView: what was
+  // freed since that was taken could not be had.
   Result<void> allocate(std::uint64_t blocks, std::vector<BlockRun>& runs_out);
 
   // Makes deferred blocks free as far as durability and readers allow.
   void settle_space() noexcept;
+
+  // Takes the reclaim queue apart and waits until what was freed so far is free, as far as others
+  // let go of it soon. No snapshot may be held.
+  Result<void> hurry_space();
+
+  // Gives some free space back to the host (host_space.cpp). True: there may be more to give.
+  enum class ReturnSpace { kSpare, kAll };
+  bool return_space(ReturnSpace how);
 
   // Bytes for statfs: the store's limit and what is left of it, the reserve and the host's free
   // space taken into account.
@@ -109,8 +123,13 @@ class Core {
   // Host bytes that segments leave alone, so that metadata can always be written: deletes, drops
   // and checkpoints need no data blocks.
   [[nodiscard]] std::uint64_t host_reserve_bytes() const;
-  Result<bool> grow(std::uint64_t seen_blocks);  // false: no room, or at the limit
-  std::mutex grow_mutex_;
+  // In blocks: what the host has beyond the reserve, and what is taken from it at a time.
+  [[nodiscard]] std::uint64_t host_room() const;
+  [[nodiscard]] std::uint64_t host_step() const;
+  // False: no room, or at the limit. The second needs host_mutex.
+  Result<bool> grow(std::uint64_t seen_blocks);
+  Result<bool> fill_holes();
+  bool returning_space_ = false;  // under host_mutex
 };
 
 }  // namespace odx

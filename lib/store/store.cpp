@@ -21,6 +21,7 @@
 
 #include "base/log.hpp"
 #include "store/background.hpp"
+#include "store/host_space.hpp"
 #include "store/meta/keys.hpp"
 #include "store/mutation.hpp"
 #include "store/token/token_record.hpp"
@@ -30,8 +31,6 @@ namespace odx {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::uint64_t kMinStoreBytes = 16ULL << 20;
 
 Result<std::uint64_t> default_limit(const std::string& dir) {
   struct statvfs host {};
@@ -194,13 +193,16 @@ Result<void> load_space(Core& core) {
         fmt::format("segment {} and those behind it are missing", core.space.segments()));
   }
   for (std::size_t i = 0; i < core.space.segments(); ++i) {
-    const auto saved = core.meta->get(keys::bitmap(i));
+    auto saved = core.meta->get(keys::bitmap(i));
     if (!saved && !saved.error().is_corruption()) {
       return std::unexpected(saved.error());
     }
     if (!saved || !*saved) {
       return rebuild_space(core);
     }
+    // A segment that grew after that unmount is longer; nothing there is in use yet.
+    const std::size_t bytes = (std::min(kSegmentBlocks, blocks - i * kSegmentBlocks) + 7) / 8;
+    (*saved)->resize(std::max((*saved)->size(), bytes));
     ODX_TRY(core.space.load_segment(i, **saved));
   }
   return {};
@@ -311,7 +313,9 @@ Result<void> Store::start(OpenOptions& options) {
 }
 
 Result<void> Store::load_state() {
+  core_.limit_blocks.store(core_.super.limit_blocks);
   ODX_TRY(load_space(core_));
+  ODX_TRY(settle_host_space(core_));
   ODX_TRY(tokens_.load());
   std::uint64_t queued = 0;
   ODX_TRY(for_each(*core_.meta, keys::kReclaim, [&](const KeyValue&) -> Result<void> {
@@ -323,6 +327,10 @@ Result<void> Store::load_state() {
 }
 
 Result<void> Store::reclaim() { return reclaim_queue(core_); }
+
+Result<void> Store::resize(std::uint64_t bytes, ResizeReport& report) {
+  return odx::resize(core_, dir_, bytes, report);
+}
 
 Result<void> Store::close() {
   scrub_.stop();

@@ -20,6 +20,7 @@
 namespace odx {
 
 class Background;
+struct ResizeReport;
 
 struct FormatOptions {
   std::uint64_t limit_bytes = 0;  // 0: nine tenths of the host's free space
@@ -68,6 +69,9 @@ class Store {
 
   // Works through the reclaim queue until it is empty; for tests and before giving up on space.
   Result<void> reclaim();
+
+  // As in host_space.hpp.
+  Result<void> resize(std::uint64_t bytes, ResizeReport& report);
 
   // Everything of odx_stat that the store knows.
   void fill_statistics(odx_stat& out);

@@ -393,6 +393,26 @@ static void redeem(int target, const char* token_path) {
   expect(control(target, 1, &call, "redeem") == 0, "redeem");
 }
 
+static void check_resize(void) {
+  struct odx_resize resize;
+  struct odx_resize back;
+  unsigned char number[4];
+  memset(&resize, 0, sizeof resize);
+  resize.limit = wide(0x11223344u, 0x55667000u);
+  resize.limit_before = wide(0x99AABBCCu, 0xDDEE1000u);
+  resize.exists = wide(0x2000u, 0x1000u);
+  resize.exists_before = wide(0x3000u, 0x2000u);
+  resize.least = wide(0x4000u, 0x3000u);
+  expect_bytes("resize", &resize, sizeof resize);
+  expect(load("resize", &back, sizeof back) && back.least == wide(0x4000u, 0x3000u) &&
+             back.exists_before == wide(0x3000u, 0x2000u) && back.reserved[2] == 0,
+         "resize's fields");
+  expect(load("resize_number", number, sizeof number) &&
+             (((uint32_t)number[3] << 24) | ((uint32_t)number[2] << 16) |
+              ((uint32_t)number[1] << 8) | number[0]) == (uint32_t)ODX_IOC_RESIZE,
+         "resize_number");
+}
+
 int main(int argc, char** argv) {
   if (argc < 2) {
     fprintf(stderr, "usage: golden FILE [calls SOURCE TARGET TOKEN | redeem TARGET TOKEN]\n");
@@ -404,6 +424,7 @@ int main(int argc, char** argv) {
   check_tokens();
   check_calls();
   check_upkeep();
+  check_resize();
   if (argc == 6 && strcmp(argv[2], "calls") == 0) {
     const int source = open(argv[3], O_RDWR);
     const int target = open(argv[4], O_RDWR);

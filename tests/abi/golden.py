@@ -89,6 +89,9 @@ def expected():
                                             odx_abi.REASON["TOKEN_EXPIRED"], 0),
         "write_return": write_out.ljust(544, b"\0")
                         + struct.pack("<IIQ", 0, odx_abi.REASON["SHORT"], 0x123456789900),
+        "resize": odx_abi.resize_call(0x1122334455667000, 0x99AABBCCDDEE1000, 0x200000001000,
+                                      0x300000002000, 0x400000003000),
+        "resize_number": struct.pack("<I", odx_abi.RESIZE),
         "request_numbers": struct.pack("<II", odx_abi.READ, odx_abi.WRITE),
         **upkeep(),
     }

@@ -12,6 +12,7 @@
 #include "base/aligned_buffer.hpp"
 #include "memory.hpp"
 #include "proto/token_codec.hpp"
+#include "store/host_space.hpp"
 
 namespace odx::crash {
 
@@ -226,6 +227,18 @@ Result<std::string> Runner::carry_out(const Op& op, std::uint64_t number) {
       return "checkpoint";
     case OpKind::kReclaim:
       ODX_TRY(exposed([&] { return store_.reclaim(); }));
+      if (op.a % 2 == 0) {
+        while (store_.core().return_space(Core::ReturnSpace::kAll)) {
+        }
+      }
+      if (op.b % 2 == 0) {
+        ResizeReport report;
+        const auto resized = store_.resize((16 + op.c % 9) << 20, report);
+        if (!resized && resized.error().errno_value() != EBUSY) {
+          return std::unexpected(resized.error());
+        }
+        return fmt::format("reclaim, size {} MiB", report.limit >> 20);
+      }
       return "reclaim";
     default:
       return names_op(op, number);

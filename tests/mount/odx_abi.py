@@ -9,6 +9,7 @@ SIZE = 560
 READ = (3 << 30) | (SIZE << 16) | (ord("O") << 8) | 0x99
 WRITE = (3 << 30) | (SIZE << 16) | (ord("O") << 8) | 0x9A
 STAT_NUMBER, LIST_NUMBER, DROP_NUMBER = 0x9B, 0x9C, 0x9D
+RESIZE = (3 << 30) | (64 << 16) | (ord("O") << 8) | 0x9F
 TOKEN_INFO_BYTES, LIST_TOKENS = 56, 16
 LIST_BYTES = 24 + LIST_TOKENS * TOKEN_INFO_BYTES
 LIST = (3 << 30) | (LIST_BYTES << 16) | (ord("O") << 8) | LIST_NUMBER
@@ -125,6 +126,26 @@ def list_tokens(descriptor):
 
 def drop_token(descriptor, token):
     fcntl.ioctl(descriptor, DROP, token[TOKEN_ID])
+
+
+def resize_call(limit, limit_before=0, exists=0, exists_before=0, least=0, reserved=(0, 0, 0)):
+    """struct odx_resize."""
+    return struct.pack("<8Q", limit, limit_before, exists, exists_before, least, *reserved)
+
+
+def resize_answer(raw):
+    """limit, limit before, what exists, what existed before, the least limit."""
+    return struct.unpack_from("<5Q", raw)
+
+
+def control(descriptor, request, raw):
+    """Any ioctl with a structure: the errno, 0 if none, and the structure as it came back."""
+    buffer = bytearray(raw)
+    try:
+        fcntl.ioctl(descriptor, request, buffer, True)
+        return 0, bytes(buffer)
+    except OSError as error:
+        return error.errno, bytes(buffer)
 
 
 def flipped(token, byte, bit=0):

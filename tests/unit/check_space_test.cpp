@@ -154,7 +154,7 @@ TEST_CASE("block references") {
     inode.tree.extents.push_back(TreeEntry::data(PhysAddr(1ULL << 40), 5000));
     store.put(inode);
     store.require({"inode " + text(s.empty) +
-                   " names blocks 268435456 to 268435457, but the device has 16384 blocks"});
+                   " names blocks 268435456 to 268435457, but the device has 1024 blocks"});
   }
   SECTION("two files that both claim a block") {
     Inode inode = store.inode(s.empty);
@@ -204,15 +204,15 @@ TEST_CASE("saved bitmaps") {
     store.require({"block 1: free in the saved bitmap, but in use"});
   }
   SECTION("free is used") {
-    bitmap[2000] = '\xff';
-    bitmap[2001] = '\x01';
+    bitmap[110] = '\xff';
+    bitmap[111] = '\x01';
     store.put(key, bitmap);
-    store.require({"blocks 16000 to 16008: in use in the saved bitmap, but nothing refers to it"});
+    store.require({"blocks 880 to 888: in use in the saved bitmap, but nothing refers to it"});
   }
   SECTION("the last block") {
     bitmap.back() = '\x80';
     store.put(key, bitmap);
-    store.require({"block 16383: in use in the saved bitmap"});
+    store.require({"block 1023: in use in the saved bitmap"});
   }
   SECTION("missing") {
     store.erase(key);

@@ -59,6 +59,10 @@ int odx_drop_token(int fd, const uint8_t id[16]);
  * success. -EPERM: only root and the owner of the mount may. */
 int odx_scrub_control(int fd, struct odx_scrub* call);
 int odx_check_control(int fd, struct odx_check* call);
+/* Asks how far the store that `fd` is on may grow, or (resize->limit not 0) changes it. The caller
+ * sets all other fields to 0; the answer is there on failure too. -EPERM: neither root nor the
+ * mount's owner; -EBUSY: the limit is below what is in use. */
+int odx_resize_store(int fd, struct odx_resize* resize);
 
 /* The id that a token of odxfs carries, as the two functions above know it. -EINVAL: it is none. */
 int odx_token_id(const struct odx_token* token, uint8_t id[16]);

@@ -362,6 +362,21 @@ struct odx_check {
 };
 #define ODX_IOC_CHECK _IOWR('O', 0xA1, struct odx_check)
 
+/* How far the store may grow: asked and set by root and the owner of the mount, EPERM for others.
+ * A limit below what exists cuts off what is free there; EBUSY: it is not free, see `least`.
+ * EINVAL: less than 16 MiB, more than there can be, or a field that must be 0 is not. The structure
+ * is filled in on failure too. */
+struct odx_resize {
+  uint64_t limit;         /* on call: the bytes of data that are allowed from now on, rounded down to
+                             whole blocks, or 0: only tell. On return: those that are allowed */
+  uint64_t limit_before;  /* on call: 0, as all that follows */
+  uint64_t exists;        /* on return: bytes of data blocks that exist, used or not */
+  uint64_t exists_before;
+  uint64_t least;         /* on return: the least limit that would be taken now */
+  uint64_t reserved[3];   /* 0 */
+};
+#define ODX_IOC_RESIZE _IOWR('O', 0x9F, struct odx_resize)
+
 #ifdef __cplusplus
 }
 #endif

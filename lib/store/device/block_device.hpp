@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/result.hpp"
 #include "base/types.hpp"
@@ -27,7 +28,7 @@ class BlockDevice {
  public:
   virtual ~BlockDevice() = default;
 
-  // Blocks that exist now. Grows only.
+  // Blocks that exist now.
   [[nodiscard]] virtual std::uint64_t blocks() const = 0;
 
   // Returns when all runs are read (or written into the device's volatile cache). The whole call
@@ -43,10 +44,31 @@ class BlockDevice {
   // shorter) with its space reserved on the host, durable on return. ENOSPC if the host lacks it.
   virtual Result<void> add_segment(std::uint64_t blocks) = 0;
 
+  // Makes the last segment, which is shorter than kSegmentBlocks, that much longer; the rest as
+  // add_segment.
+  virtual Result<void> extend(std::uint64_t /*blocks*/) {
+    return fail(EOPNOTSUPP, "this device's segments cannot grow");
+  }
+
+  // Takes all blocks from `blocks` on away, durable on return. Nobody may use them any more. After
+  // an error blocks() says how many are left.
+  virtual Result<void> cut(std::uint64_t /*blocks*/) {
+    return fail(EOPNOTSUPP, "this device cannot be cut");
+  }
+
   // Gives the host its space back (hole punching); the blocks' contents become undefined. Nobody
   // may use the blocks meanwhile (SpaceMap::take_free).
   // Best effort: where the host can't, it does nothing.
   virtual void discard(std::span<const BlockRun> runs) = 0;
+
+  // False once it is known that discard() does nothing.
+  [[nodiscard]] virtual bool can_discard() const { return false; }
+
+  // Has the host set space aside for blocks that were discarded. ENOSPC if it lacks it.
+  virtual Result<void> back(std::span<const BlockRun> /*runs*/) { return {}; }
+
+  // Blocks for which the host holds no space, as far as it tells: discarded ones of earlier opens.
+  virtual std::vector<BlockRun> holes() { return {}; }
 
   // Host bytes that new segments could still take.
   [[nodiscard]] virtual std::uint64_t host_free_bytes() const = 0;

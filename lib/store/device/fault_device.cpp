@@ -34,6 +34,10 @@ class Handle final : public BlockDevice {
   Result<void> write(std::span<const BlockWrite> runs) override { return device_.write(runs); }
   Result<void> sync() override { return device_.sync(); }
   Result<void> add_segment(std::uint64_t blocks) override { return device_.add_segment(blocks); }
+  Result<void> extend(std::uint64_t blocks) override { return device_.extend(blocks); }
+  Result<void> cut(std::uint64_t blocks) override { return device_.cut(blocks); }
+  Result<void> back(std::span<const BlockRun> runs) override { return device_.back(runs); }
+  [[nodiscard]] bool can_discard() const override { return device_.can_discard(); }
   void discard(std::span<const BlockRun> runs) override { device_.discard(runs); }
   [[nodiscard]] std::uint64_t host_free_bytes() const override { return device_.host_free_bytes(); }
 
@@ -53,6 +57,8 @@ FaultDevice::FaultDevice(const FaultDevice& other, std::uint64_t crash_seed)
       host_free_bytes_(other.host_free_bytes_),
       medium_(other.medium_),
       unsynced_(other.unsynced_),
+      absent_(other.absent_),
+      discards_(other.discards_),
       random_(other.random_) {
   crash_locked(crash_seed);
 }
@@ -187,6 +193,11 @@ Result<void> FaultDevice::write(std::span<const BlockWrite> runs) {
     return fail(injected.value_or(EIO), "injected write failure");
   }
   for (const BlockWrite& write : runs) {
+    const std::vector<std::uint64_t> absent = absent_in(write.run);
+    ODX_TRY(take_host_blocks(absent.size()));
+    for (const std::uint64_t block : absent) {
+      absent_.erase(block);
+    }
     cache(address_of(write.run.first), {write.data, write.run.count * kBlockBytes});
   }
   return {};
@@ -221,6 +232,19 @@ Result<void> FaultDevice::add_segment(std::uint64_t blocks) {
   if (blocks_ % kSegmentBlocks != 0) {
     return fail(EINVAL, "nothing can follow a short segment");
   }
+  return grow_locked(blocks);
+}
+
+Result<void> FaultDevice::extend(std::uint64_t blocks) {
+  const std::scoped_lock lock(mutex_);
+  const std::uint64_t rest = (kSegmentBlocks - blocks_ % kSegmentBlocks) % kSegmentBlocks;
+  if (blocks == 0 || blocks > rest) {
+    return fail(EINVAL, "the last segment has no room for that");
+  }
+  return grow_locked(blocks);
+}
+
+Result<void> FaultDevice::grow_locked(std::uint64_t blocks) {
   const auto injected = failure(FaultOp::kAddSegment);
   if (draw_power() != Power::kOn) {
     return fail(EIO, "no power");
@@ -228,25 +252,105 @@ Result<void> FaultDevice::add_segment(std::uint64_t blocks) {
   if (injected) {
     return fail(*injected, "injected failure to grow");
   }
+  ODX_TRY(take_host_blocks(blocks));
+  blocks_ += blocks;
+  return {};
+}
+
+Result<void> FaultDevice::take_host_blocks(std::uint64_t blocks) {
   if (blocks * kBlockBytes > host_free_bytes_) {
     return fail(ENOSPC, "the host is full");
   }
   if (host_free_bytes_ != kUnlimited) {
     host_free_bytes_ -= blocks * kBlockBytes;
   }
-  blocks_ += blocks;
   return {};
+}
+
+std::vector<std::uint64_t> FaultDevice::absent_in(BlockRun run) const {
+  std::vector<std::uint64_t> absent;
+  for (BlockNo at = run.first; at < run.end() && !absent_.empty(); at += 1) {
+    if (absent_.contains(at.value())) {
+      absent.push_back(at.value());
+    }
+  }
+  return absent;
+}
+
+Result<void> FaultDevice::cut(std::uint64_t blocks) {
+  const std::scoped_lock lock(mutex_);
+  if (blocks > blocks_) {
+    return fail(EINVAL, "there is nothing to cut");
+  }
+  const auto injected = failure(FaultOp::kCut);
+  if (draw_power() != Power::kOn) {
+    return fail(EIO, "no power");
+  }
+  if (injected) {
+    return fail(*injected, "injected failure to cut");
+  }
+  const BlockRun gone{BlockNo(blocks), blocks_ - blocks};
+  const std::uint64_t held = gone.count - absent_in(gone).size();
+  if (host_free_bytes_ != kUnlimited) {
+    host_free_bytes_ += held * kBlockBytes;
+  }
+  const auto behind = [&](const auto& entry) { return entry.first >= blocks; };
+  std::erase_if(medium_, behind);
+  std::erase_if(cache_, behind);
+  std::erase_if(absent_, [&](std::uint64_t block) { return block >= blocks; });
+  std::erase_if(unsynced_,
+                [&](const Unsynced& write) { return write.at >= address_of(gone.first); });
+  blocks_ = blocks;
+  return {};
+}
+
+bool FaultDevice::can_discard() const {
+  const std::scoped_lock lock(mutex_);
+  return discards_;
+}
+
+Result<void> FaultDevice::back(std::span<const BlockRun> runs) {
+  const std::scoped_lock lock(mutex_);
+  if (const auto injected = failure(FaultOp::kBack)) {
+    return fail(*injected, "injected failure to set space aside");
+  }
+  for (const BlockRun& run : runs) {
+    const std::vector<std::uint64_t> absent = absent_in(run);
+    ODX_TRY(take_host_blocks(absent.size()));
+    for (const std::uint64_t block : absent) {
+      absent_.erase(block);
+    }
+  }
+  return {};
+}
+
+void FaultDevice::set_host_free_bytes(std::uint64_t bytes) {
+  const std::scoped_lock lock(mutex_);
+  host_free_bytes_ = bytes;
+}
+
+void FaultDevice::forbid_discard() {
+  const std::scoped_lock lock(mutex_);
+  discards_ = false;
+}
+
+std::uint64_t FaultDevice::absent_blocks() const {
+  const std::scoped_lock lock(mutex_);
+  return absent_.size();
 }
 
 void FaultDevice::discard(std::span<const BlockRun> runs) {
   const std::scoped_lock lock(mutex_);
-  if (draw_power() != Power::kOn) {
+  if (draw_power() != Power::kOn || !discards_) {
     return;
   }
   const std::vector<std::byte> garbage(kBlockBytes, std::byte{0xD5});
   for (const BlockRun& run : runs) {
     if (contains(run)) {
       for (BlockNo at = run.first; at < run.end(); at += 1) {
+        if (absent_.insert(at.value()).second && host_free_bytes_ != kUnlimited) {
+          host_free_bytes_ += kBlockBytes;
+        }
         if (medium_.contains(at.value()) || cache_.contains(at.value())) {
           cache(address_of(at), garbage);
         }

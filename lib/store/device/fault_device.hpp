@@ -11,6 +11,7 @@
 #include <random>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/result.hpp"
@@ -19,7 +20,8 @@
 
 namespace odx {
 
-enum class FaultOp { kRead, kWrite, kSync, kAddSegment };
+// kAddSegment is any growth.
+enum class FaultOp { kRead, kWrite, kSync, kAddSegment, kCut, kBack };
 
 // Makes one call, or all calls from one on, fail.
 struct Fault {
@@ -34,7 +36,8 @@ struct Fault {
 class FaultDevice final : public BlockDevice {
  public:
   explicit FaultDevice(std::uint64_t seed = 0);
-  // `host_bytes` are what add_segment can take in all; unlimited otherwise.
+  // `host_bytes` are what growth and back() can take in all, and discard() and cut() give back;
+  // unlimited otherwise.
   FaultDevice(std::uint64_t seed, std::uint64_t host_bytes);
   ~FaultDevice() override;
 
@@ -45,8 +48,18 @@ class FaultDevice final : public BlockDevice {
   // As with the real device, after a failed sync every later one fails too, until crash().
   Result<void> sync() override;
   Result<void> add_segment(std::uint64_t blocks) override;
+  Result<void> extend(std::uint64_t blocks) override;
+  Result<void> cut(std::uint64_t blocks) override;
   void discard(std::span<const BlockRun> runs) override;
+  [[nodiscard]] bool can_discard() const override;
+  Result<void> back(std::span<const BlockRun> runs) override;
   [[nodiscard]] std::uint64_t host_free_bytes() const override;
+
+  // What the host has, for better or worse.
+  void set_host_free_bytes(std::uint64_t bytes);
+  void forbid_discard();
+  // Blocks that are written while nothing is set aside for them take host space, or fail.
+  [[nodiscard]] std::uint64_t absent_blocks() const;
 
   // Power loss and restart: of the writes since the last sync a random subset, in random order,
   // reaches the medium, some of them only in part, by units of 512 or 4096 bytes. Faults are
@@ -93,6 +106,9 @@ class FaultDevice final : public BlockDevice {
   Power draw_power();
   void cache(PhysAddr at, std::span<const std::byte> data);
   void cache_part(std::span<const BlockWrite> runs);
+  Result<void> grow_locked(std::uint64_t blocks);
+  Result<void> take_host_blocks(std::uint64_t blocks);
+  std::vector<std::uint64_t> absent_in(BlockRun run) const;
   void crash_locked(std::uint64_t seed);
 
   static void put(Image& image, const Image& below, PhysAddr at, std::span<const std::byte> data);
@@ -110,7 +126,9 @@ class FaultDevice final : public BlockDevice {
   std::optional<std::uint64_t> power_left_;  // changes until the cut
   bool dead_ = false;
   int sync_errno_ = 0;
-  std::array<std::uint64_t, 4> calls_{};
+  std::array<std::uint64_t, 6> calls_{};
+  std::unordered_set<std::uint64_t> absent_;  // blocks that the host holds no space for
+  bool discards_ = true;
   std::mt19937_64 random_;
 };
 

@@ -12,14 +12,21 @@
 // dropped what it could not write, so the device fails every later sync() until it is opened
 // again.
 //
-// Locks: sync_mutex_ (held over fdatasync) and grow_mutex_ (held over the making of a segment)
-// are independent; table_mutex_ is the leaf, guards the table only and is never held over I/O.
-// Segments are never removed, so a pointer found in the table stays good.
+// The last segment may be made longer, and the end of the line may be cut off. A size that was
+// never made durable may be found at the next open, and its blocks used: opening syncs the last
+// segment for that. What is not a whole block at its end was never used.
+//
+// Locks: grow_mutex_ (held over growth and cuts) comes before sync_mutex_ (held over fdatasync);
+// table_mutex_ is the leaf, guards the table only and is never held over I/O. Whoever uses a
+// segment without the lock shares in it, so that its descriptor outlives a cut.
 #include "store/device/segment_device.hpp"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -66,7 +73,7 @@ struct Segment {
   Segment(Fd file, std::uint64_t size_blocks) : fd(std::move(file)), blocks(size_blocks) {}
 
   const Fd fd;
-  const std::uint64_t blocks;
+  std::atomic<std::uint64_t> blocks;
   std::atomic<std::uint64_t> writes{0};  // completed
   std::uint64_t synced_writes = 0;       // of those, known durable; under sync_mutex_
 };
@@ -86,26 +93,33 @@ class SegmentDevice final : public BlockDevice {
   Result<void> write(std::span<const BlockWrite> runs) override;
   Result<void> sync() override;
   Result<void> add_segment(std::uint64_t blocks) override;
+  Result<void> extend(std::uint64_t blocks) override;
+  Result<void> cut(std::uint64_t blocks) override;
+  [[nodiscard]] bool can_discard() const override { return can_discard_.load(); }
+  Result<void> back(std::span<const BlockRun> runs) override;
+  std::vector<BlockRun> holes() override;
   void discard(std::span<const BlockRun> runs) override;
   [[nodiscard]] std::uint64_t host_free_bytes() const override;
 
  private:
+  using SegmentPtr = std::shared_ptr<Segment>;
   struct Place {
-    Segment* segment;
+    SegmentPtr segment;
     std::uint64_t offset;  // bytes into the segment
     std::uint64_t bytes;
   };
 
   [[nodiscard]] bool contains(BlockRun run) const;
-  [[nodiscard]] std::vector<Segment*> table() const;
+  [[nodiscard]] std::vector<SegmentPtr> table() const;
   template <class Visit>
   void for_each_place(BlockRun run, Visit visit) const;
   Result<std::vector<std::size_t>> list_segments() const;
   Result<Fd> open_file(const char* name, int flags);
-  Result<void> reserve(int fd, std::uint64_t bytes);
+  Result<void> reserve(int fd, std::uint64_t from, std::uint64_t bytes);
+  void sync_failed(int errno_value);
   Result<Fd> make_file(std::uint64_t bytes);
   Result<void> name_file(std::size_t number);
-  void append(std::unique_ptr<Segment> segment);
+  void append(SegmentPtr segment);
 
   const Fd directory_;
   const bool read_only_;
@@ -113,8 +127,9 @@ class SegmentDevice final : public BlockDevice {
   const std::unique_ptr<IoEngine> engine_;
 
   mutable std::shared_mutex table_mutex_;
-  std::vector<std::unique_ptr<Segment>> segments_;
+  std::vector<SegmentPtr> segments_;
   std::atomic<std::uint64_t> blocks_{0};
+  std::atomic<bool> can_discard_{true};
 
   std::mutex grow_mutex_;
   std::mutex sync_mutex_;
@@ -126,32 +141,27 @@ bool SegmentDevice::contains(BlockRun run) const {
   return run.first.value() <= end && run.count <= end - run.first.value();
 }
 
-std::vector<Segment*> SegmentDevice::table() const {
+std::vector<SegmentDevice::SegmentPtr> SegmentDevice::table() const {
   const std::shared_lock lock(table_mutex_);
-  std::vector<Segment*> segments;
-  segments.reserve(segments_.size());
-  for (const auto& segment : segments_) {
-    segments.push_back(segment.get());
-  }
-  return segments;
+  return segments_;
 }
 
-// Calls visit(place) for each part of a run, which must exist.
+// Calls visit(place) for each part of a run that exists.
 template <class Visit>
 void SegmentDevice::for_each_place(BlockRun run, Visit visit) const {
   const std::shared_lock lock(table_mutex_);
   BlockNo at = run.first;
-  while (at < run.end()) {
+  while (at < run.end() && at.value() / kSegmentBlocks < segments_.size()) {
     const std::uint64_t index = at.value() % kSegmentBlocks;
     const std::uint64_t count = std::min(kSegmentBlocks - index, run.end() - at);
-    visit(Place{segments_[at.value() / kSegmentBlocks].get(), index * kBlockBytes,
-                count * kBlockBytes});
+    visit(Place{segments_[at.value() / kSegmentBlocks], index * kBlockBytes, count * kBlockBytes});
     at += count;
   }
 }
 
 Result<void> SegmentDevice::read(std::span<const BlockRead> runs) {
   std::vector<IoRequest> requests;
+  std::vector<SegmentPtr> used;
   requests.reserve(runs.size());
   for (const BlockRead& read : runs) {
     if (!contains(read.run)) {
@@ -161,6 +171,9 @@ Result<void> SegmentDevice::read(std::span<const BlockRead> runs) {
     for_each_place(read.run, [&](const Place& place) {
       requests.push_back(IoRequest::read(place.segment->fd.get(), place.offset, into, place.bytes));
       into += place.bytes;
+      if (used.empty() || used.back() != place.segment) {
+        used.push_back(place.segment);
+      }
     });
   }
   return engine_->run(requests);
@@ -171,7 +184,7 @@ Result<void> SegmentDevice::write(std::span<const BlockWrite> runs) {
     return fail(EROFS, "write to a read-only device");
   }
   std::vector<IoRequest> requests;
-  std::vector<Segment*> touched;
+  std::vector<SegmentPtr> touched;
   requests.reserve(runs.size());
   for (const BlockWrite& write : runs) {
     if (!contains(write.run)) {
@@ -189,7 +202,7 @@ Result<void> SegmentDevice::write(std::span<const BlockWrite> runs) {
   }
   Result<void> outcome = engine_->run(requests);
   // Also after an error: some of it may have been written.
-  for (Segment* segment : touched) {
+  for (const SegmentPtr& segment : touched) {
     segment->writes.fetch_add(1);
   }
   return outcome;
@@ -197,7 +210,7 @@ Result<void> SegmentDevice::write(std::span<const BlockWrite> runs) {
 
 Result<void> SegmentDevice::sync() {
   struct Seen {
-    Segment* segment;
+    SegmentPtr segment;
     std::uint64_t writes;
   };
   const std::scoped_lock turn(sync_mutex_);
@@ -206,7 +219,7 @@ Result<void> SegmentDevice::sync() {
   }
   std::vector<Seen> dirty;
   std::vector<int> fds;
-  for (Segment* segment : table()) {
+  for (const SegmentPtr& segment : table()) {
     const std::uint64_t writes = segment->writes.load();
     if (writes != segment->synced_writes) {
       dirty.push_back({segment, writes});
@@ -235,10 +248,77 @@ void SegmentDevice::discard(std::span<const BlockRun> runs) {
     for_each_place(run, [&](const Place& place) { places.push_back(place); });
     for (const Place& place : places) {
       // A host that cannot do it keeps the space; nothing depends on it.
-      (void)::fallocate(place.segment->fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                        static_cast<off_t>(place.offset), static_cast<off_t>(place.bytes));
+      if (::fallocate(place.segment->fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      static_cast<off_t>(place.offset), static_cast<off_t>(place.bytes)) != 0 &&
+          (errno == EOPNOTSUPP || errno == ENOSYS || errno == EPERM)) {
+        can_discard_.store(false);
+        return;
+      }
     }
   }
+}
+
+Result<void> SegmentDevice::back(std::span<const BlockRun> runs) {
+  for (const BlockRun& run : runs) {
+    std::vector<Place> places;
+    for_each_place(run, [&](const Place& place) { places.push_back(place); });
+    for (const Place& place : places) {
+      while (::fallocate(place.segment->fd.get(), FALLOC_FL_KEEP_SIZE,
+                         static_cast<off_t>(place.offset), static_cast<off_t>(place.bytes)) != 0) {
+        if (errno == EOPNOTSUPP) {
+          return {};  // no promise to be had; writing tells
+        }
+        if (errno != EINTR) {
+          return fail(errno, "cannot set space aside again");
+        }
+      }
+    }
+  }
+  return {};
+}
+
+// The host's map of a file tells space that was set aside and never written from none, which
+// SEEK_HOLE does not. A host without such maps is taken to hold everything.
+std::vector<BlockRun> SegmentDevice::holes() {
+  std::vector<BlockRun> holes;
+  std::uint64_t first_block = 0;
+  for (const SegmentPtr& segment : table()) {
+    const std::uint64_t blocks = segment->blocks;
+    const std::uint64_t bytes = blocks * kBlockBytes;
+    struct stat status {};
+    const bool whole = ::fstat(segment->fd.get(), &status) != 0 ||
+                       static_cast<std::uint64_t>(status.st_blocks) * 512 >= bytes;
+    std::uint64_t at = 0;  // everything before is known
+    const auto hole_until = [&](std::uint64_t end) {
+      const std::uint64_t first = round_up(at, kBlockBytes) / kBlockBytes;
+      if (const std::uint64_t last = end / kBlockBytes; last > first) {
+        holes.push_back({BlockNo(first_block + first), last - first});
+      }
+    };
+    constexpr std::size_t kExtents = 512;
+    std::vector<std::uint64_t> memory((sizeof(fiemap) + kExtents * sizeof(fiemap_extent)) / 8 + 1);
+    while (!whole && at < bytes) {
+      std::fill(memory.begin(), memory.end(), 0);
+      auto* map = reinterpret_cast<fiemap*>(memory.data());
+      map->fm_start = at;
+      map->fm_length = bytes - at;
+      map->fm_extent_count = kExtents;
+      if (::ioctl(segment->fd.get(), FS_IOC_FIEMAP, map) != 0) {
+        break;
+      }
+      for (std::uint32_t i = 0; i < map->fm_mapped_extents; ++i) {
+        const fiemap_extent& extent = map->fm_extents[i];
+        hole_until(std::min<std::uint64_t>(extent.fe_logical, bytes));
+        at = std::max<std::uint64_t>(at, extent.fe_logical + extent.fe_length);
+      }
+      if (map->fm_mapped_extents < kExtents) {
+        hole_until(bytes);
+        at = bytes;
+      }
+    }
+    first_block += blocks;
+  }
+  return holes;
 }
 
 std::uint64_t SegmentDevice::host_free_bytes() const {
@@ -311,7 +391,10 @@ Result<void> SegmentDevice::open_segments() {
     if (::fstat(fd.get(), &status) != 0) {
       return fail(errno, fmt::format("cannot stat segment {}", name));
     }
-    const auto bytes = static_cast<std::uint64_t>(status.st_size);
+    auto bytes = static_cast<std::uint64_t>(status.st_size);
+    if (i + 1 == numbers.size() && bytes > kBlockBytes) {
+      bytes = round_down(bytes, kBlockBytes);
+    }
     if (!S_ISREG(status.st_mode) || bytes == 0 || bytes % kBlockBytes != 0 ||
         bytes > kSegmentBlocks * kBlockBytes) {
       return corrupt(
@@ -320,30 +403,33 @@ Result<void> SegmentDevice::open_segments() {
     if (i + 1 < numbers.size() && bytes != kSegmentBlocks * kBlockBytes) {
       return corrupt(fmt::format("segment {} is short", name));
     }
-    append(std::make_unique<Segment>(std::move(fd), bytes / kBlockBytes));
+    append(std::make_shared<Segment>(std::move(fd), bytes / kBlockBytes));
   }
-  // The last one may have been named by a process that died before its name was durable.
-  if (!read_only_ && !numbers.empty() && ::fsync(directory_.get()) != 0) {
-    return fail(errno, "cannot sync the segments' directory");
+  // The last one may have been named, or made longer, by a process that died before that was
+  // durable.
+  if (!read_only_ && !numbers.empty() &&
+      (::fsync(segments_.back()->fd.get()) != 0 || ::fsync(directory_.get()) != 0)) {
+    return fail(errno, "cannot sync the segments and their directory");
   }
   return {};
 }
 
-void SegmentDevice::append(std::unique_ptr<Segment> segment) {
+void SegmentDevice::append(SegmentPtr segment) {
   const std::unique_lock lock(table_mutex_);
   segments_.push_back(std::move(segment));
   blocks_ += segments_.back()->blocks;
 }
 
 // Makes the host set aside the whole file. Where it cannot promise space, writing zeros takes it.
-Result<void> SegmentDevice::reserve(int fd, std::uint64_t bytes) {
-  while (::fallocate(fd, 0, 0, static_cast<off_t>(bytes)) != 0) {
+Result<void> SegmentDevice::reserve(int fd, std::uint64_t from, std::uint64_t bytes) {
+  while (::fallocate(fd, 0, static_cast<off_t>(from), static_cast<off_t>(bytes)) != 0) {
     if (errno == EOPNOTSUPP) {
       constexpr std::uint64_t kStep = 1 << 20;
       AlignedBuffer zeros(kStep);
       std::fill(zeros.span().begin(), zeros.span().end(), std::byte{0});
       for (std::uint64_t at = 0; at < bytes; at += kStep) {
-        const IoRequest part = IoRequest::write(fd, at, zeros.data(), std::min(kStep, bytes - at));
+        const IoRequest part =
+            IoRequest::write(fd, from + at, zeros.data(), std::min(kStep, bytes - at));
         ODX_TRY(engine_->run({&part, 1}));
       }
       return {};
@@ -367,7 +453,7 @@ Result<Fd> SegmentDevice::make_file(std::uint64_t bytes) {
     (void)::unlinkat(dir, kUnfinishedName, 0);
     return fd;
   }
-  Result<void> outcome = reserve(fd->get(), bytes);
+  Result<void> outcome = reserve(fd->get(), 0, bytes);
   if (outcome && ::fsync(fd->get()) != 0) {
     outcome = fail(errno, "cannot sync a new segment");
   }
@@ -391,8 +477,7 @@ Result<void> SegmentDevice::name_file(std::size_t number) {
   if (::fsync(dir) != 0) {
     const int reason = errno;
     (void)::unlinkat(dir, name.c_str(), 0);
-    const std::scoped_lock turn(sync_mutex_);
-    sync_errno_ = sync_errno_ != 0 ? sync_errno_ : reason;
+    sync_failed(reason);
     return fail(reason, "cannot sync the segments' directory");
   }
   return {};
@@ -420,9 +505,86 @@ Result<void> SegmentDevice::add_segment(std::uint64_t blocks) {
     const std::unique_lock table(table_mutex_);
     segments_.reserve(segments_.size() + 1);
   }
-  auto segment = std::make_unique<Segment>(ODX_TRY(make_file(blocks * kBlockBytes)), blocks);
+  auto segment = std::make_shared<Segment>(ODX_TRY(make_file(blocks * kBlockBytes)), blocks);
   ODX_TRY(name_file(number));
   append(std::move(segment));
+  return {};
+}
+
+void SegmentDevice::sync_failed(int errno_value) {
+  const std::scoped_lock turn(sync_mutex_);
+  if (sync_errno_ == 0) {
+    sync_errno_ = errno_value;
+  }
+}
+
+Result<void> SegmentDevice::extend(std::uint64_t blocks) {
+  if (read_only_) {
+    return fail(EROFS, "growing a read-only device");
+  }
+  const std::scoped_lock lock(grow_mutex_);
+  const std::uint64_t present = blocks_.load();
+  const std::uint64_t there = present % kSegmentBlocks;
+  if (there == 0 || blocks == 0 || blocks > kSegmentBlocks - there) {
+    return fail(EINVAL, "the last segment has no room for that");
+  }
+  const SegmentPtr last = table().back();
+  const int fd = last->fd.get();
+  if (Result<void> outcome = reserve(fd, there * kBlockBytes, blocks * kBlockBytes); !outcome) {
+    // Whatever it got must not be taken for blocks by the next open.
+    (void)::ftruncate(fd, static_cast<off_t>(there * kBlockBytes));
+    return outcome;
+  }
+  if (::fsync(fd) != 0) {
+    // It may have been data that the kernel could not write.
+    const int reason = errno;
+    sync_failed(reason);
+    return fail(reason, "cannot sync a segment that grew");
+  }
+  last->blocks += blocks;
+  blocks_ += blocks;
+  return {};
+}
+
+// From the end, so that what is left is a line of segments at any moment.
+Result<void> SegmentDevice::cut(std::uint64_t blocks) {
+  if (read_only_) {
+    return fail(EROFS, "cutting a read-only device");
+  }
+  const std::scoped_lock lock(grow_mutex_);
+  if (blocks > blocks_.load()) {
+    return fail(EINVAL, "there is nothing to cut");
+  }
+  while (blocks_.load() > blocks) {
+    const SegmentPtr last = table().back();
+    const std::uint64_t there = last->blocks;
+    const std::uint64_t first = blocks_.load() - there;
+    if (blocks <= first) {
+      if (::unlinkat(directory_.get(), segment_name(first / kSegmentBlocks).c_str(), 0) != 0) {
+        return fail(errno, "cannot remove a segment");
+      }
+      const std::unique_lock table_lock(table_mutex_);
+      segments_.pop_back();
+      blocks_ -= there;
+      continue;
+    }
+    const std::uint64_t keep = blocks - first;
+    if (::ftruncate(last->fd.get(), static_cast<off_t>(keep * kBlockBytes)) != 0) {
+      return fail(errno, "cannot cut a segment");
+    }
+    last->blocks = keep;
+    blocks_ -= there - keep;
+    if (::fsync(last->fd.get()) != 0) {
+      const int reason = errno;
+      sync_failed(reason);
+      return fail(reason, "cannot sync a segment that was cut");
+    }
+  }
+  if (::fsync(directory_.get()) != 0) {
+    const int reason = errno;
+    sync_failed(reason);
+    return fail(reason, "cannot sync the segments' directory");
+  }
   return {};
 }
 

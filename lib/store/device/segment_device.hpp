@@ -18,8 +18,9 @@ struct SegmentDeviceOptions {
 };
 
 // Opens all segments below `data_dir` (an existing directory), in number order; other names are
-// ignored. Fails with corruption if one is missing in the middle, a size is not whole blocks, or
-// one before the last is shorter than kSegmentBlocks.
+// ignored. Fails with corruption if one is missing in the middle, one has no whole block, or one
+// before the last is shorter than kSegmentBlocks. A part of a block at the end of the last one is
+// what a crash left of its growth, and does not count.
 Result<std::unique_ptr<BlockDevice>> open_segment_device(const std::string& data_dir,
                                                          const SegmentDeviceOptions& options);
 

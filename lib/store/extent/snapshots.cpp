@@ -44,7 +44,18 @@ void Snapshots::publish(TxnSeq seq) {
 
 TxnSeq Snapshots::oldest() const {
   const std::lock_guard lock(mutex_);
+  return oldest_locked();
+}
+
+TxnSeq Snapshots::oldest_locked() const {
   return active_.empty() ? published_ : active_.begin()->first;
+}
+
+void Snapshots::wait_past(TxnSeq seq, std::chrono::milliseconds most) {
+  std::unique_lock lock(mutex_);
+  ++waiting_;
+  ended_.wait_for(lock, most, [&] { return oldest_locked() >= seq; });
+  --waiting_;
 }
 
 void Snapshots::drop(TxnSeq seq) {
@@ -52,6 +63,9 @@ void Snapshots::drop(TxnSeq seq) {
   const auto at = active_.find(seq);
   if (--at->second == 0) {
     active_.erase(at);
+    if (waiting_ > 0) {
+      ended_.notify_all();
+    }
   }
 }
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <map>
@@ -60,6 +61,8 @@ class Snapshots {
   void publish(TxnSeq seq);
   // No snapshot, now or later, is older than this.
   [[nodiscard]] TxnSeq oldest() const;
+  // Waits, at most that long, until oldest() is `seq` or later.
+  void wait_past(TxnSeq seq, std::chrono::milliseconds most);
 
   // Blocks that the newest published transaction names are not reused until the hold ends.
   SpaceHold hold();
@@ -75,11 +78,14 @@ class Snapshots {
   void drop_hold(std::uint64_t id);
   mutable std::mutex mutex_;
   TxnSeq published_;
+  [[nodiscard]] TxnSeq oldest_locked() const;
   std::map<TxnSeq, std::uint64_t> active_;
   std::map<std::uint64_t, TxnSeq> holds_;  // ids and transactions ascend together
   std::uint64_t next_hold_ = 1;
   std::atomic<std::uint64_t> revoked_before_{0};  // holds of lower ids are to end
   std::condition_variable hold_ended_;
+  std::condition_variable ended_;
+  std::size_t waiting_ = 0;
 };
 
 }  // namespace odx

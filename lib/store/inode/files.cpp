@@ -158,7 +158,7 @@ Result<void> Files::write(InodeNo ino, FileOffset at, std::span<const std::byte>
   thread_local AlignedBuffer scratch;
   thread_local std::vector<std::uint32_t> crcs;
   for (;;) {
-    const Core::FileView view = ODX_TRY(core_.view(ino));
+    Core::FileView view = ODX_TRY(core_.view(ino));
     ODX_TRY(require_regular(*view.inode));
     const WriteRange range = widen(at.value(), from.size(), view.inode->tree.bytes());
     const std::uint64_t first_block_at = round_down(at.value(), kBlockBytes);
@@ -184,6 +184,8 @@ Result<void> Files::write(InodeNo ino, FileOffset at, std::span<const std::byte>
       }
     }
 
+    // Nothing more is read; what is freed meanwhile must not wait for this call.
+    view.snapshot = Snapshot();
     FreshBlocks blocks(core_);
     ODX_TRY(blocks.allocate(span / kBlockBytes));
     ODX_TRY(write_blocks(core_, blocks.runs(), body, tail, crcs));

@@ -79,6 +79,24 @@ SegmentBitmap::Range SegmentBitmap::find_free(std::uint64_t from, std::uint64_t 
   return {};
 }
 
+void SegmentBitmap::resize(std::uint64_t blocks) {
+  SegmentBitmap resized(blocks);
+  const std::uint64_t kept = std::min(blocks, blocks_);
+  for (std::uint64_t at = 0; at < kept;) {
+    const std::uint64_t first = find_used(at, kept);
+    const Range free = find_free(first, kept, 1);
+    const std::uint64_t end = free.count == 0 ? kept : free.first;
+    resized.mark_used({first, end - first});
+    at = end;
+  }
+  std::copy(pending_bits_.begin(),
+            pending_bits_.begin() + static_cast<std::ptrdiff_t>(std::min(
+                                        pending_bits_.size(), resized.pending_bits_.size())),
+            resized.pending_bits_.begin());
+  resized.pending_ = pending_;
+  *this = std::move(resized);
+}
+
 std::uint64_t SegmentBitmap::find_used(std::uint64_t from, std::uint64_t limit) const {
   std::uint64_t at = from;
   while (at < limit) {

@@ -39,6 +39,8 @@ class SegmentBitmap {
 
   // Used blocks at or after `from`.
   [[nodiscard]] std::uint64_t used_from(std::uint64_t from) const;
+  // Makes the segment longer, by free blocks, or shorter: the blocks cut off must not be pending.
+  void resize(std::uint64_t blocks);
 
   // Whatever they are, they are used afterwards. Returns how many were free.
   std::uint64_t mark_used(Range range);

@@ -9,8 +9,11 @@
 // time. So a call looks at a bounded number of runs beyond those that it takes, however
 // fragmented the map, and still takes the last free block if it has to.
 //
-// Invariants: free_ and pending_ are the sums over all segments; a pending block is in exactly one
-// entry of deferred_, which is ordered by transaction; SegmentBitmap checks every change of state.
+// Holes are used blocks to the bitmaps, so no search meets them; only saving shows them as free.
+//
+// Invariants: free_, pending_ and holes_ are the sums over all segments; a pending block is in
+// exactly one entry of deferred_, which is ordered by transaction; SegmentBitmap checks every
+// change of state.
 //
 // Memory. Whatever changes the state of blocks has taken the memory for its answer before, or gives
 // the blocks back: a std::bad_alloc leaves no block that nobody knows of.
@@ -81,6 +84,87 @@ void SpaceMap::add_segment(std::uint64_t blocks) {
   segments_.push_back({BlockNo(total_), SegmentBitmap(blocks)});
   total_ += blocks;
   free_ += blocks;
+}
+
+void SpaceMap::grow(std::uint64_t blocks) {
+  const std::scoped_lock lock(mutex_);
+  if (!segments_.empty()) {
+    Segment& last = segments_.back();
+    const std::uint64_t here = std::min(blocks, kSegmentBlocks - last.map.blocks());
+    if (here > 0) {
+      last.map.resize(last.map.blocks() + here);
+      if (!last.holes.empty()) {
+        last.holes.resize((last.map.blocks() + kHoleBlocks - 1) / kHoleBlocks);
+      }
+      total_ += here;
+      free_ += here;
+      blocks -= here;
+    }
+  }
+  while (blocks > 0) {
+    const std::uint64_t here = std::min(blocks, kSegmentBlocks);
+    segments_.push_back({BlockNo(total_), SegmentBitmap(here)});
+    total_ += here;
+    free_ += here;
+    blocks -= here;
+  }
+}
+
+BlockNo SpaceMap::used_end() const {
+  const std::scoped_lock lock(mutex_);
+  return used_end_locked();
+}
+
+BlockNo SpaceMap::used_end_locked() const {
+  for (std::size_t i = segments_.size(); i-- > 0;) {
+    const Segment& segment = segments_[i];
+    if (segment.map.free_blocks() == segment.map.blocks()) {
+      continue;
+    }
+    // Upwards, because the bitmap looks that way; a segment is small.
+    std::uint64_t end = 0;
+    for (std::uint64_t at = 0; at < segment.map.blocks(); ++at) {
+      const bool hole = !segment.holes.empty() && segment.holes[at / kHoleBlocks];
+      if (!hole && !segment.map.is_free(at)) {
+        end = at + 1;
+      }
+    }
+    if (end > 0) {
+      return segment.first + end;
+    }
+  }
+  return BlockNo(0);
+}
+
+bool SpaceMap::cut(BlockNo end) {
+  const std::scoped_lock lock(mutex_);
+  if (used_end_locked() > end) {
+    return false;
+  }
+  while (total_ > end.value()) {
+    Segment& last = segments_.back();
+    const std::uint64_t keep = end > last.first ? end - last.first : 0;
+    const std::uint64_t before = last.map.blocks();
+    // A chunk that the new end parts cannot be a hole.
+    const std::uint64_t first_cut = round_down(keep, kHoleBlocks);
+    for (std::uint64_t at = first_cut; at < before && !last.holes.empty(); at += kHoleBlocks) {
+      if (last.holes[at / kHoleBlocks]) {
+        set_holes(last, {at, kHoleBlocks}, false);
+        last.map.free({at, kHoleBlocks});
+        free_ += kHoleBlocks;
+      }
+    }
+    total_ -= before - keep;
+    free_ -= before - keep;
+    if (keep == 0) {
+      segments_.pop_back();
+    } else {
+      last.map.resize(keep);
+      last.cursor = std::min(last.cursor, keep);
+    }
+  }
+  current_ = std::min(current_, segments_.empty() ? 0 : segments_.size() - 1);
+  return true;
 }
 
 std::size_t SpaceMap::segment_of(BlockNo block) const {
@@ -327,9 +411,102 @@ std::vector<BlockRun> SpaceMap::take_free(std::span<const BlockRun> runs) {
   return taken;
 }
 
+void SpaceMap::set_holes(Segment& segment, SegmentBitmap::Range range, bool hole) {
+  segment.holes.resize((segment.map.blocks() + kHoleBlocks - 1) / kHoleBlocks);
+  ODX_CHECK(range.first % kHoleBlocks == 0 && range.count % kHoleBlocks == 0);
+  for (std::uint64_t at = range.first; at < range.end(); at += kHoleBlocks) {
+    ODX_CHECK(segment.holes[at / kHoleBlocks] != hole);
+    segment.holes[at / kHoleBlocks] = hole;
+  }
+  holes_ = hole ? holes_ + range.count : holes_ - range.count;
+}
+
+std::vector<BlockRun> SpaceMap::take_chunks(std::uint64_t most) {
+  constexpr std::uint64_t kMostChunks = 1ULL << 16;  // 4 GiB: a few milliseconds at worst
+  std::vector<BlockRun> taken;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (chunks_before_.value() == 0 || chunks_before_.value() > total_) {
+      chunks_before_ = BlockNo(total_);
+    }
+    std::uint64_t left = most;
+    for (std::uint64_t looked = 0; looked < kMostChunks && left >= kHoleBlocks; ++looked) {
+      if (chunks_before_.value() == 0) {
+        break;
+      }
+      Segment& segment = segments_[segment_of(BlockNo(chunks_before_.value() - 1))];
+      const std::uint64_t at = round_down(chunks_before_ - segment.first - 1, kHoleBlocks);
+      const bool whole = at + kHoleBlocks <= segment.map.blocks();
+      chunks_before_ = segment.first + at;
+      if (whole && segment.map.find_free(at, at + kHoleBlocks, kHoleBlocks).count == kHoleBlocks) {
+        segment.map.use({at, kHoleBlocks});
+        free_ -= kHoleBlocks;
+        left -= kHoleBlocks;
+        taken.push_back({segment.first + at, kHoleBlocks});
+      }
+    }
+  }
+  sort_and_merge(taken);
+  return taken;
+}
+
+void SpaceMap::make_holes(std::span<const BlockRun> runs) {
+  const std::scoped_lock lock(mutex_);
+  for (const BlockRun& run : runs) {
+    ODX_CHECK(contains(run));
+    for_each_piece(run, [&](Segment& segment, SegmentBitmap::Range range) {
+      set_holes(segment, range, true);
+    });
+  }
+}
+
+void SpaceMap::adopt_holes(std::span<const BlockRun> runs) {
+  const std::scoped_lock lock(mutex_);
+  for (const BlockRun& run : runs) {
+    if (!contains(run)) {
+      continue;
+    }
+    for_each_piece(run, [&](Segment& segment, SegmentBitmap::Range range) {
+      for (std::uint64_t at = range.first; at < range.end(); at += kHoleBlocks) {
+        if (segment.map.find_free(at, at + kHoleBlocks, kHoleBlocks).count == kHoleBlocks) {
+          segment.map.use({at, kHoleBlocks});
+          free_ -= kHoleBlocks;
+          set_holes(segment, {at, kHoleBlocks}, true);
+        }
+      }
+    });
+  }
+}
+
+std::vector<BlockRun> SpaceMap::take_holes(std::uint64_t most) {
+  std::vector<BlockRun> taken;
+  {
+    const std::scoped_lock lock(mutex_);
+    std::uint64_t left = std::max(most, kHoleBlocks);
+    for (Segment& segment : segments_) {
+      if (left < kHoleBlocks || holes_ == 0) {
+        break;
+      }
+      for (std::size_t i = 0; i < segment.holes.size() && left >= kHoleBlocks; ++i) {
+        if (segment.holes[i]) {
+          const SegmentBitmap::Range chunk{i * kHoleBlocks, kHoleBlocks};
+          set_holes(segment, chunk, false);
+          left -= kHoleBlocks;
+          taken.push_back({segment.first + chunk.first, chunk.count});
+        }
+      }
+    }
+  }
+  sort_and_merge(taken);
+  return taken;
+}
+
 SpaceStats SpaceMap::stats() const {
   const std::scoped_lock lock(mutex_);
-  return {.total_blocks = total_, .free_blocks = free_, .pending_blocks = pending_};
+  return {.total_blocks = total_,
+          .free_blocks = free_,
+          .pending_blocks = pending_,
+          .hole_blocks = holes_};
 }
 
 bool SpaceMap::is_free(BlockNo block) const {
@@ -349,7 +526,17 @@ std::size_t SpaceMap::segments() const {
 std::string SpaceMap::save_segment(std::size_t index) const {
   const std::scoped_lock lock(mutex_);
   ODX_CHECK(index < segments_.size());
-  return segments_[index].map.save();
+  const Segment& segment = segments_[index];
+  if (std::find(segment.holes.begin(), segment.holes.end(), true) == segment.holes.end()) {
+    return segment.map.save();
+  }
+  SegmentBitmap map = segment.map;
+  for (std::size_t i = 0; i < segment.holes.size(); ++i) {
+    if (segment.holes[i]) {
+      map.free({i * kHoleBlocks, kHoleBlocks});
+    }
+  }
+  return map.save();
 }
 
 Result<void> SpaceMap::load_segment(std::size_t index, std::string_view bitmap) {

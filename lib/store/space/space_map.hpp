@@ -4,6 +4,9 @@
 // the transaction that freed it may still be undone by a crash or a reader may still hold a
 // snapshot that names it. Only free blocks are handed out.
 //
+// Free blocks that the host holds no space for are holes: as good as blocks that do not exist yet.
+// They come in whole chunks of kHoleBlocks and become free again once the host has set space aside.
+//
 // Freeing a block that is free or pending already, or that does not exist, is a broken invariant
 // and stops the process.
 #pragma once
@@ -22,10 +25,13 @@
 
 namespace odx {
 
+inline constexpr std::uint64_t kHoleBlocks = 16;
+
 struct SpaceStats {
   std::uint64_t total_blocks = 0;    // in segments that exist
   std::uint64_t free_blocks = 0;     // allocatable now
   std::uint64_t pending_blocks = 0;  // freed, not reusable yet
+  std::uint64_t hole_blocks = 0;     // free, but the host has to set space aside first
 };
 
 // Thread-safe; its mutex is a leaf lock and no I/O happens under it.
@@ -33,6 +39,14 @@ class SpaceMap {
  public:
   // Adds a segment (1 to kSegmentBlocks blocks) behind the last one; its blocks are all free.
   void add_segment(std::uint64_t blocks);
+
+  // `blocks` more at the end, all free: the last segment becomes longer until it is full, others
+  // follow it.
+  void grow(std::uint64_t blocks);
+  // Takes all blocks from `end` on away, if none of them is used or pending. False: one is.
+  bool cut(BlockNo end);
+  // Behind the last block that is used or pending.
+  [[nodiscard]] BlockNo used_end() const;
 
   // For rebuilding at mount. Idempotent; a run outside of the segments is corruption.
   Result<void> mark_used(BlockRun run);
@@ -57,12 +71,24 @@ class SpaceMap {
 
   // Frees everything deferred by transactions up to `seq`: durable, and older than any reader.
   // Returns the freed runs (sorted, merged). They can be handed out again at once, so they must
-  // not be discarded on the host just like that: see take_free.
+  // not be discarded on the host just like that: see take_chunks.
   std::vector<BlockRun> settle(TxnSeq seq);
 
   // Allocates those blocks of `runs` that are still free, for discarding them on the host: nobody
   // else gets them until release(). Returns them sorted and merged.
   std::vector<BlockRun> take_free(std::span<const BlockRun> runs);
+
+  // The same for up to `most` blocks from anywhere, in whole chunks: those that the next
+  // allocations are least likely to want. Goes on where the last call ended, and looks at a bounded
+  // part of the map; none: there is nothing in that part. make_holes() or release() must follow.
+  std::vector<BlockRun> take_chunks(std::uint64_t most);
+  // Blocks that take_chunks or take_free gave, whole chunks, are holes from now on.
+  void make_holes(std::span<const BlockRun> runs);
+  // Those of these chunks that are wholly free are holes from now on.
+  void adopt_holes(std::span<const BlockRun> runs);
+  // Up to `most` blocks (at least one chunk, if there is any) stop being holes: they are the
+  // caller's until make_holes() or release().
+  std::vector<BlockRun> take_holes(std::uint64_t most);
 
   [[nodiscard]] SpaceStats stats() const;
   [[nodiscard]] bool is_free(BlockNo block) const;
@@ -84,7 +110,8 @@ class SpaceMap {
   struct Segment {
     BlockNo first;
     SegmentBitmap map;
-    std::uint64_t cursor = 0;  // next-fit position: where the last allocation here ended
+    std::uint64_t cursor = 0;   // next-fit position: where the last allocation here ended
+    std::vector<bool> holes{};  // by chunk; empty: none
   };
   struct Deferred {
     TxnSeq seq;
@@ -98,6 +125,8 @@ class SpaceMap {
   [[nodiscard]] std::size_t emptiest_segment() const;
   template <class Visit>
   void for_each_piece(BlockRun run, Visit visit);
+  void set_holes(Segment& segment, SegmentBitmap::Range range, bool hole);
+  [[nodiscard]] BlockNo used_end_locked() const;
   void take(std::size_t index, SegmentBitmap::Range range, std::vector<BlockRun>& runs_out);
   bool take_one_run(std::uint64_t count, std::vector<BlockRun>& runs_out);
   void take_pieces(std::uint64_t count, std::vector<BlockRun>& runs_out);
@@ -110,7 +139,9 @@ class SpaceMap {
   std::uint64_t total_ = 0;
   std::uint64_t free_ = 0;
   std::uint64_t pending_ = 0;
+  std::uint64_t holes_ = 0;
   std::size_t current_ = 0;  // segment that the last allocation came from
+  BlockNo chunks_before_;    // where take_chunks goes on, downwards
 };
 
 class SpaceMap::Deferral {
