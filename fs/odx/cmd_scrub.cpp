@@ -54,7 +54,9 @@ class Scrubber {
       complain(io_, path_,
                error == -EPERM    ? "only root and the owner of the mount may scrub it"
                : error == -ENOENT ? "there is no scrub that goes on"
-                                  : why_failed(-error));
+               : error == -ESHUTDOWN
+                   ? "its metadata is damaged, so the blocks in use are not known: see odx check"
+                   : why_failed(-error));
       return false;
     }
     if (call.pass != now_.pass && call.text_from != 0) {

@@ -299,6 +299,7 @@ Result<void> Store::start(OpenOptions& options) {
     }
     log::error("{} is read-only: {}", dir_, loaded.error().message());
     core_.read_only = true;
+    scrub_.stop();  // it goes by the blocks in use: what it did not know of would count as sound
   }
   scrub_.load();
   if (core_.read_only) {

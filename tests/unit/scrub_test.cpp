@@ -463,6 +463,24 @@ TEST_CASE("a read-only store is scrubbed, and nothing is kept") {
   s.world.close();
 }
 
+TEST_CASE("where the blocks in use are not known, nothing is called sound") {
+  ScrubWorld s;
+  s.world.file("a", pattern(8 * kBlockBytes, 1));
+  const std::string key = keys::node(NodeId(999));
+  ok(s.world.core().meta->commit({{key, std::string("no node")}}));
+  s.world.sync();
+  s.world.crash();
+  REQUIRE(s.world.core().read_only);
+  REQUIRE(s.refused(ODX_SCRUB_START) == ESHUTDOWN);
+  REQUIRE(s.status().state == ODX_SCRUB_NEVER);
+  ok(s.world.core().meta->commit({{key, std::nullopt}}));
+  s.world.sync();
+  s.world.crash();
+  s.ask(ODX_SCRUB_START, kUnlimited);
+  REQUIRE(s.finish().done_bytes == 8 * kBlockBytes);
+  s.world.close();
+}
+
 TEST_CASE("what is asked wrongly changes nothing") {
   ScrubWorld s;
   const auto error_of = [&](const odx_scrub& asked) {
