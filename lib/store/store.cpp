@@ -180,6 +180,12 @@ Result<void> load_space(Core& core) {
   if (!core.clean_mark || bitmaps.size() < core.space.segments()) {
     return rebuild_space(core);
   }
+  const auto beyond = ODX_TRY(core.meta->scan(keys::bitmap(core.space.segments()),
+                                              keys::table_end(keys::kBitmap), 1));
+  if (!beyond.empty()) {
+    // New data would go to blocks that files name already.
+    return corrupt(fmt::format("segment {:04}.seg is missing", keys::number_of(beyond[0].key)));
+  }
   for (std::size_t i = 0; i < bitmaps.size(); ++i) {
     ODX_TRY(core.space.load_segment(i, bitmaps[i]));
   }
@@ -248,6 +254,7 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& dir, OpenOptions o
 
 Result<void> Store::start(OpenOptions& options) {
   core_.super = ODX_TRY(read_superblock(dir_));
+  options.read_only = options.read_only || core_.super.read_only_features();
   lock_ = ODX_TRY(lock_store(dir_, options.read_only));
   core_.clock = options.clock;
   core_.read_only = options.read_only;
@@ -272,7 +279,12 @@ Result<void> Store::start(OpenOptions& options) {
   if (core_.read_only) {
     return {};
   }
-  ODX_TRY(names_.reap_all_orphans());
+  if (const auto reaped = names_.reap_all_orphans(); !reaped) {
+    if (!reaped.error().is_corruption()) {
+      return reaped;
+    }
+    log::error("orphans stay: {}", reaped.error().message());
+  }
   core_.reclaim_now = [this] { return reclaim(); };
   if (options.background) {
     background_ = std::make_unique<Background>(core_, tokens_);

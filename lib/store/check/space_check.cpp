@@ -110,7 +110,7 @@ Result<void> SpaceCheck::compare_references() {
   };
 
   std::vector<Reference> counts;  // as they should be
-  std::uint64_t by_table = 0;  // what the walk has in walked_
+  std::uint64_t by_table = 0;     // what the walk has in walked_
   std::size_t next_start = 0;
   std::size_t next_end = 0;
   std::size_t next_reference = 0;
@@ -195,8 +195,7 @@ void SpaceCheck::add_count(std::vector<Reference>& counts, std::uint64_t first, 
 // then it takes a complete count to say what is right.
 Result<void> SpaceCheck::fix_references(const std::vector<Reference>& counts) {
   const bool unreadable = !findings_.all_readable(keys::kBlockRefs);
-  if ((!references_wrong_ && !unreadable) ||
-      (unreadable && !findings_.references_complete())) {
+  if ((!references_wrong_ && !unreadable) || (unreadable && !findings_.references_complete())) {
     return {};
   }
   WriteSet writes;
@@ -217,9 +216,8 @@ Result<void> SpaceCheck::fix_references(const std::vector<Reference>& counts) {
                               writes.erase(at);
                             }
                           }));
-  findings_.for_each_unreadable(keys::kBlockRefs, [&](const std::string& key) {
-    writes.emplace(key, std::nullopt);
-  });
+  findings_.for_each_unreadable(keys::kBlockRefs,
+                                [&](const std::string& key) { writes.emplace(key, std::nullopt); });
   if (!writes.empty()) {
     findings_.fix(Stage::kCounts, "the reference counts of blocks are what the trees say now",
                   std::move(writes));
@@ -258,10 +256,10 @@ Result<void> SpaceCheck::compare_checksums() {
            (at != used_.end() && at->first.value() < (number + 1) * kPerRecord);
   };
   const auto drop = [&](const std::string& key, std::uint64_t number) {
-    findings_.fix(Stage::kCounts,
-                  fmt::format("checksum record {}, of blocks that are not in use, is removed",
-                              number),
-                  {{key, std::nullopt}});
+    findings_.fix(
+        Stage::kCounts,
+        fmt::format("checksum record {}, of blocks that are not in use, is removed", number),
+        {{key, std::nullopt}});
   };
   ODX_TRY(for_each_record(
       subject_.kv, keys::kChecksums, "checksums", findings_, [&](const KeyValue& record) {
@@ -346,9 +344,8 @@ void SpaceCheck::drop_mark() {
     return;
   }
   WriteSet writes{{keys::counter("clean"), std::nullopt}};
-  findings_.for_each_unreadable(keys::kBitmap, [&](const std::string& key) {
-    writes.emplace(key, std::nullopt);
-  });
+  findings_.for_each_unreadable(keys::kBitmap,
+                                [&](const std::string& key) { writes.emplace(key, std::nullopt); });
   findings_.fix(Stage::kCounts,
                 "the saved bitmaps are dropped: the next mount finds the free blocks by itself",
                 std::move(writes));

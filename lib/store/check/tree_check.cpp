@@ -92,8 +92,8 @@ void TreeCheck::see_tree(const Tree& tree, const std::string& owner) {
 }
 
 Result<void> TreeCheck::read_queue() {
-  ODX_TRY(for_each_record(
-      kv_, keys::kReclaim, "reclaim queue", findings_, [&](const KeyValue& record) {
+  ODX_TRY(
+      for_each_record(kv_, keys::kReclaim, "reclaim queue", findings_, [&](const KeyValue& record) {
         const NodeId id(keys::number_of(record.key));
         if (!is_numbered(record) || !record.value.empty()) {
           findings_.problem("malformed record in the reclaim queue");
@@ -102,8 +102,7 @@ Result<void> TreeCheck::read_queue() {
         }
         ++findings_.report.queued;
         roots_.push_back(id);
-        if (refer(id, "the reclaim queue") == nullptr &&
-            !findings_.is_unreadable(keys::node(id))) {
+        if (refer(id, "the reclaim queue") == nullptr && !findings_.is_unreadable(keys::node(id))) {
           findings_.fix(Stage::kRecords,
                         fmt::format("the reclaim queue's record of {}, which does not exist, is "
                                     "removed",
@@ -232,10 +231,10 @@ Result<void> TreeCheck::compare() {
           const bool there = findings_.is_unreadable(keys::node(id));
           if (!there) {
             findings_.problem("reference count of {}, which does not exist", node_text(id));
-            findings_.fix(Stage::kRecords,
-                          fmt::format("reference count of {}, which does not exist: removed",
-                                      node_text(id)),
-                          {{record.key, std::nullopt}});
+            findings_.fix(
+                Stage::kRecords,
+                fmt::format("reference count of {}, which does not exist: removed", node_text(id)),
+                {{record.key, std::nullopt}});
           }
         }
       }));

@@ -221,9 +221,15 @@ Result<MetaStoreImpl::Deletions> MetaStoreImpl::look_below(
   for (const auto& [key, value] : changes) {
     if (value == nullptr) {
       const Memtable::Entry* in_frozen = frozen != nullptr ? frozen->find(key) : nullptr;
-      const bool there = in_frozen != nullptr ? in_frozen->value != nullptr
-                                              : ODX_TRY(base.get(key)).has_value();
-      found.nothing_below.push_back(!there);
+      if (in_frozen != nullptr) {
+        found.nothing_below.push_back(in_frozen->value == nullptr);
+        continue;
+      }
+      const auto below = base.get(key);
+      if (!below && !below.error().is_corruption()) {
+        return std::unexpected(below.error());
+      }
+      found.nothing_below.push_back(below && !*below);  // what cannot be read is there
     }
   }
   return found;
