@@ -491,7 +491,7 @@ std::vector<Case> space_cases() {
          const NodeId root = i.inode(i.named("big")).tree.root->id;
          replace_node(i, root, [&](TreeNode& node) { node.entries[0].ref = root.value(); });
        },
-       "rw", 4, "for a child", 4, ""},
+       "rw", 4, "for a child", 4, "reference count is 2 now"},
       {"node-ring", Base::kClosed,
        [](I& i) {
          // Two nodes, each of which says that it is one level above the other.
@@ -505,7 +505,7 @@ std::vector<Case> space_cases() {
          }
          i.put(keys::node(below), ring.encode());
        },
-       "rw", 4, "for a child", 4, ""},
+       "rw", 4, "for a child", 4, "reference count is 9 now"},
       {"node-sums-wrong", Base::kClosed,
        [](I& i) { i.edit(i.named("big"), [](Inode& n) { n.tree.root->bytes += 4096; }); }, "rw", 4,
        "recorded are", 4, ""},

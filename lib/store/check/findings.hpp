@@ -65,7 +65,7 @@ class Findings {
   [[nodiscard]] bool all_readable(char table) const;
   void for_each_unreadable(char table,
                            const std::function<void(const std::string& key)>& each) const;
-  // A record is missing that held references to nodes or blocks.
+  // A record is missing, or contradicts another one, that held references to nodes or blocks.
   void references_lost() { references_lost_ = true; }
   // Whether every reference to nodes and blocks was seen. If not, counts are lower bounds.
   [[nodiscard]] bool references_complete() const;

@@ -371,6 +371,9 @@ void NamespaceCheck::compare_orphan(const Facts& facts) {
 // The inode's own record as the count has it.
 Result<void> NamespaceCheck::fix_inode(const Facts& facts) {
   const bool directory = facts.is_directory();
+  if (facts.is_root() && !directory) {
+    return {};  // whatever it is, it is not for a count to say
+  }
   const std::uint64_t links = facts.is_removed() ? 0
                               : directory        ? facts.directories + 2
                                                  : facts.names;

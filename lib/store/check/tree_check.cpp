@@ -81,10 +81,12 @@ void TreeCheck::see_tree(const Tree& tree, const std::string& owner) {
     return;
   }
   if (facts->level != tree.root->level) {
+    findings_.references_lost();
     findings_.problem("{}: root {} has level {}, recorded is {}", owner, facts->id.value(),
                       facts->level, tree.root->level);
   }
   if (facts->bytes != tree.root->bytes || facts->data_bytes != tree.root->data_bytes) {
+    findings_.references_lost();
     findings_.problem("{}: root {} holds {} bytes ({} data), recorded are {} ({} data)", owner,
                       facts->id.value(), facts->bytes, facts->data_bytes, tree.root->bytes,
                       tree.root->data_bytes);
@@ -142,10 +144,12 @@ Result<void> TreeCheck::read_children() {
       }
       child->is_child = true;
       if (child->level + 1U != node->level) {
+        findings_.references_lost();
         findings_.problem("{} at level {} has {} at level {} for a child", owner, node->level,
                           node_text(child->id), child->level);
       }
       if (child->bytes != entry.bytes || child->data_bytes != entry.data_bytes) {
+        findings_.references_lost();
         findings_.problem("{}: child {} holds {} bytes ({} data), recorded are {} ({} data)", owner,
                           child->id.value(), child->bytes, child->data_bytes, entry.bytes,
                           entry.data_bytes);
