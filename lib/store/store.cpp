@@ -188,9 +188,10 @@ Result<void> load_space(Core& core) {
   }
   // Segments added after that unmount, by a mount that did not live to its first commit, have no
   // saved bitmap. One that has, and is not there, is lost: its number must not be used again.
-  if (const auto lost = core.meta->get(keys::bitmap(core.space.segments())); !lost || *lost) {
-    return corrupt(
-        fmt::format("segment {} and those behind it are missing", core.space.segments()));
+  const auto lost = ODX_TRY(core.meta->scan(keys::bitmap(core.space.segments()),
+                                            keys::table_end(keys::kBitmap), 1));
+  if (!lost.empty()) {
+    return corrupt(fmt::format("segment {:04}.seg is missing", keys::number_of(lost[0].key)));
   }
   for (std::size_t i = 0; i < core.space.segments(); ++i) {
     auto saved = core.meta->get(keys::bitmap(i));
@@ -279,6 +280,7 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& dir, OpenOptions o
 
 Result<void> Store::start(OpenOptions& options) {
   core_.super = ODX_TRY(read_superblock(dir_));
+  options.read_only = options.read_only || core_.super.read_only_features();
   lock_ = ODX_TRY(lock_store(dir_, options.read_only));
   core_.clock = options.clock;
   core_.read_only = options.read_only;
@@ -305,7 +307,12 @@ Result<void> Store::start(OpenOptions& options) {
   if (core_.read_only) {
     return {};
   }
-  ODX_TRY(names_.reap_all_orphans());
+  if (const auto reaped = names_.reap_all_orphans(); !reaped) {
+    if (!reaped.error().is_corruption()) {
+      return reaped;
+    }
+    log::error("orphans stay: {}", reaped.error().message());
+  }
   core_.reclaim_now = [this] { return reclaim(); };
   if (options.background) {
     background_ = std::make_unique<Background>(core_, tokens_);

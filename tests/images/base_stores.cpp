@@ -59,7 +59,7 @@ class Maker {
   void take_token(InodeNo ino, std::uint64_t bytes) {
     odx_offload call{};
     call.body.read_in.size = sizeof(odx_read_input);
-    call.body.read_in.time_to_live = 600000;
+    call.body.read_in.token_time_to_live = 600000;
     call.body.read_in.copy_length = bytes;
     OffloadCaller caller;
     caller.readable = true;
@@ -145,8 +145,8 @@ void look_at(Store& store, InodeNo dir, int depth) {
 }  // namespace
 
 void make_base(Base base, const std::string& dir) {
-  static randombytes_implementation same{&same_name,  &same_random, nullptr,
-                                         nullptr,     &same_bytes,  nullptr};
+  static randombytes_implementation same{&same_name, &same_random, nullptr,
+                                         nullptr,    &same_bytes,  nullptr};
   randombytes_set_implementation(&same);
   random_state = 1;
   ManualClock clock(kMoment);
@@ -160,6 +160,7 @@ void make_base(Base base, const std::string& dir) {
   maker.first_half();
   if (base == Base::kCrashed) {
     must(store->close());
+    store.reset();  // a process opens a store once at a time
     store = must(Store::open(dir, options_for(clock)));
     Maker(*store, clock).second_half();
     store.reset();  // as after kill -9

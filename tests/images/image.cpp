@@ -8,6 +8,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/fd.hpp"
 #include "must_or_die.hpp"
 #include "store/inode/directory.hpp"
 #include "store/meta/keys.hpp"

@@ -55,10 +55,10 @@ struct Case {
   std::function<void(Image&)> damage;
   // Of mounting: "rw", "ro", or a part of the text with which it is refused.
   const char* mount;
-  int check;            // exit code of `odx check`, with --data if the name begins with "data"
-  const char* problem;  // in a line of its report; "" if it is clean
-  int repair;           // exit code of `odx check --repair`
-  const char* repaired;  // in a line of what was done; "" if nothing was
+  int check;               // exit code of `odx check`, with --data if the name begins with "data"
+  const char* problem;     // in a line of its report; "" if it is clean
+  int repair;              // exit code of `odx check --repair`
+  const char* repaired;    // in a line of what was done; "" if nothing was
   bool drop_tail = false;  // with --drop-journal-tail
 };
 

@@ -31,8 +31,8 @@ struct CheckReport {
   std::uint64_t orphans = 0;
   std::uint64_t tokens = 0;
   std::uint64_t nodes = 0;
-  std::uint64_t queued = 0;   // subtrees that wait for the reclaimer
-  std::uint64_t extents = 0;  // leaf entries that are not holes
+  std::uint64_t queued = 0;          // subtrees that wait for the reclaimer
+  std::uint64_t extents = 0;         // leaf entries that are not holes
   std::uint64_t blocks = 0;          // that exist
   std::uint64_t end_of_extents = 0;  // behind the last block that anything names
   std::uint64_t used_blocks = 0;

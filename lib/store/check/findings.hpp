@@ -63,8 +63,9 @@ class Findings {
     return unreadable_.contains(key);
   }
   [[nodiscard]] bool all_readable(char table) const;
-  void for_each_unreadable(char table, const std::function<void(const std::string& key)>& each) const;
-  // A record is missing that held references to nodes or blocks.
+  void for_each_unreadable(char table,
+                           const std::function<void(const std::string& key)>& each) const;
+  // A record is missing, or contradicts another one, that held references to nodes or blocks.
   void references_lost() { references_lost_ = true; }
   // Whether every reference to nodes and blocks was seen. If not, counts are lower bounds.
   [[nodiscard]] bool references_complete() const;

@@ -156,9 +156,8 @@ class Finder {
       inode->nlink = 1;
     }
     if (ODX_TRY(enter(fmt::format("#{}", ino.value()), *inode))) {
-      texts_.push_back(
-          fmt::format("inode {} has no name: it is \"{}/#{}\" now", ino.value(), home_name_,
-                      ino.value()));
+      texts_.push_back(fmt::format("inode {} has no name: it is \"{}/#{}\" now", ino.value(),
+                                   home_name_, ino.value()));
     }
     return {};
   }

@@ -78,10 +78,10 @@ Result<void> NamespaceCheck::read_names() {
                           [&](const KeyValue& record) { see_entry(record); }));
   findings_.for_each_unreadable(keys::kDirent, [&](const std::string& key) {
     // It keeps its directory from being listed, and what it led to gets a name below lost+found.
-    findings_.fix(Stage::kRecords,
-                  fmt::format("directory {}: an entry that cannot be read is removed",
-                              keys::number_of(key)),
-                  {{key, std::nullopt}});
+    findings_.fix(
+        Stage::kRecords,
+        fmt::format("directory {}: an entry that cannot be read is removed", keys::number_of(key)),
+        {{key, std::nullopt}});
   });
   return {};
 }
@@ -125,13 +125,14 @@ void NamespaceCheck::see_entry(const KeyValue& record) {
       KvOverlay changes(kv_);
       changes.erase(record.key);
       const auto same = find_entry(changes, store_, dir, entry->name);
-      if (same && (*same || add_entry(changes, store_, dir, entry->name, entry->ino, entry->mode))) {
-        findings_.fix(Stage::kRecords,
-                      fmt::format("directory {}: entry {} is filed under {}", dir.value(),
-                                  quoted(entry->name),
-                                  *same ? "another hash, where its name is taken: removed"
-                                        : "its own hash now"),
-                      changes.take_writes());
+      if (same &&
+          (*same || add_entry(changes, store_, dir, entry->name, entry->ino, entry->mode))) {
+        findings_.fix(
+            Stage::kRecords,
+            fmt::format(
+                "directory {}: entry {} is filed under {}", dir.value(), quoted(entry->name),
+                *same ? "another hash, where its name is taken: removed" : "its own hash now"),
+            changes.take_writes());
       }
     }
   }
@@ -173,8 +174,8 @@ void NamespaceCheck::see_target(const DirectoryEntry& entry, const KeyValue& rec
       KvOverlay changes(kv_);
       replace_entry(changes, dir, entry, entry.ino, inode->mode & S_IFMT);
       findings_.fix(Stage::kRecords,
-                    fmt::format("directory {}: entry {} has the type of its inode now",
-                                dir.value(), quoted(entry.name)),
+                    fmt::format("directory {}: entry {} has the type of its inode now", dir.value(),
+                                quoted(entry.name)),
                     changes.take_writes());
     }
   }
@@ -206,8 +207,9 @@ void NamespaceCheck::see_place(const DirectoryEntry& entry, InodeNo dir) {
   Facts* const directory = find(dir);
   const Facts* const inode = find(entry.ino);
   ++directory->entries;
-  const std::uint32_t type =
-      inode != nullptr ? inode->mode : is_unreadable(entry.ino) ? entry.mode : 0;
+  const std::uint32_t type = inode != nullptr           ? inode->mode
+                             : is_unreadable(entry.ino) ? entry.mode
+                                                        : 0;
   directory->directories += S_ISDIR(type) ? 1 : 0;
 }
 
@@ -244,10 +246,9 @@ Result<void> NamespaceCheck::read_xattrs() {
 
 Result<void> NamespaceCheck::read_orphans() {
   const auto drop = [&](const std::string& key, std::string_view why) {
-    findings_.fix(
-        Stage::kRecords,
-        fmt::format("orphan record of inode {}, {}: removed", keys::number_of(key), why),
-        {{key, std::nullopt}});
+    findings_.fix(Stage::kRecords,
+                  fmt::format("orphan record of inode {}, {}: removed", keys::number_of(key), why),
+                  {{key, std::nullopt}});
   };
   ODX_TRY(for_each_record(kv_, keys::kOrphan, "orphans", findings_, [&](const KeyValue& record) {
     const InodeNo ino(keys::number_of(record.key));
@@ -268,8 +269,8 @@ Result<void> NamespaceCheck::read_orphans() {
       drop(record.key, "which does not exist");
     }
   }));
-  findings_.for_each_unreadable(
-      keys::kOrphan, [&](const std::string& key) { drop(key, "which cannot be read"); });
+  findings_.for_each_unreadable(keys::kOrphan,
+                                [&](const std::string& key) { drop(key, "which cannot be read"); });
   return {};
 }
 
@@ -354,13 +355,13 @@ void NamespaceCheck::compare_orphan(const Facts& facts) {
   if (!findings_.repairing()) {
     return;
   }
-  const bool orphan = facts.names == 0 && facts.nlink == 0 && facts.entries == 0 &&
-                      !facts.is_root();
+  const bool orphan =
+      facts.names == 0 && facts.nlink == 0 && facts.entries == 0 && !facts.is_root();
   if (orphan && !facts.orphan) {
     // Its own record says that its last name was removed.
-    findings_.fix(Stage::kCounts, fmt::format("inode {} is recorded as an orphan", ino),
-                  {{keys::orphan(facts.ino),
-                    std::string(1, static_cast<char>(OrphanKind::kRemoved))}});
+    findings_.fix(
+        Stage::kCounts, fmt::format("inode {} is recorded as an orphan", ino),
+        {{keys::orphan(facts.ino), std::string(1, static_cast<char>(OrphanKind::kRemoved))}});
   } else if (!orphan && facts.orphan) {
     findings_.fix(Stage::kCounts, fmt::format("inode {} is no orphan: its record is removed", ino),
                   {{keys::orphan(facts.ino), std::nullopt}});
@@ -370,16 +371,21 @@ void NamespaceCheck::compare_orphan(const Facts& facts) {
 // The inode's own record as the count has it.
 Result<void> NamespaceCheck::fix_inode(const Facts& facts) {
   const bool directory = facts.is_directory();
-  const std::uint64_t links =
-      facts.is_removed() ? 0 : directory ? facts.directories + 2 : facts.names;
+  if (facts.is_root() && !directory) {
+    return {};  // whatever it is, it is not for a count to say
+  }
+  const std::uint64_t links = facts.is_removed() ? 0
+                              : directory        ? facts.directories + 2
+                                                 : facts.names;
   // What has no name gets one before its links are counted.
   const bool links_known = facts.is_root() || facts.names != 0 || facts.is_removed();
-  const InodeNo parent = facts.is_root() ? kRootInode : facts.names != 0 ? facts.named_in : facts.parent;
+  const InodeNo parent = facts.is_root()    ? kRootInode
+                         : facts.names != 0 ? facts.named_in
+                                            : facts.parent;
   const bool fix_links = links_known && facts.nlink != links && links <= kMaxLinks;
   const bool fix_parent = directory && facts.parent != parent;
   const bool fix_entries = directory && facts.entry_count != facts.entries;
-  const bool fix_xattrs =
-      facts.xattr_count != facts.xattrs && findings_.all_readable(keys::kXattr);
+  const bool fix_xattrs = facts.xattr_count != facts.xattrs && findings_.all_readable(keys::kXattr);
   if (!fix_links && !fix_parent && !fix_entries && !fix_xattrs) {
     return {};
   }

@@ -40,7 +40,7 @@ class NamespaceCheck {
     std::uint64_t entries = 0;
     std::uint64_t directories = 0;
     std::uint64_t xattrs = 0;
-    InodeNo named_in;  // the directory of one of its names; where it can be, the parent
+    InodeNo named_in;            // the directory of one of its names; where it can be, the parent
     std::uint64_t named_at = 0;  // the cookie of that name
     bool orphan = false;
 
@@ -65,8 +65,8 @@ class NamespaceCheck {
   Result<void> fix_inode(const Facts& facts);
   void fix_extra_names();
   void find_loops();
-  Result<void> mend(const Facts& facts, std::string what,
-                    const std::function<void(Inode&)>& change, Stage stage);
+  Result<void> mend(const Facts& facts, std::string what, const std::function<void(Inode&)>& change,
+                    Stage stage);
 
   const KvReader& kv_;
   const Uuid store_;

@@ -2,19 +2,21 @@
 //
 // It mends what follows from records that are whole: counts, what is derived (expiry records,
 // bitmaps, the second superblock), names of what has none, records that mean nothing. It never
-// - frees data: what nobody refers to gets a name below lost+found, a reference count is lowered and
+// - frees data: what nobody refers to gets a name below lost+found, a reference count is lowered
+// and
 //   a bit of a bitmap cleared only if every record was readable that could hold a reference;
-// - makes up content: an inode, a tree node, an attribute, a token or a checksum that cannot be read
-//   stays, and whoever uses it gets EIO, as before (but for a token, which nobody can use any more: it
-//   goes, and what only it referred to is found, not freed). Blocks of a segment that was lost come back as
-//   zeros, which no checksum agrees with;
+// - makes up content: an inode, a tree node, an attribute, a token or a checksum that cannot be
+// read
+//   stays, and whoever uses it gets EIO, as before (but for a token, which nobody can use any more:
+//   it goes, and what only it referred to is found, not freed). Blocks of a segment that was lost
+//   come back as zeros, which no checksum agrees with;
 // - touches records of tables that it does not know, a base that LMDB cannot have written, or a
 //   store with features that this build does not know.
 //
 // Crash safety. All changes of the state are one transaction. They come about in passes over an
 // overlay: each pass is a whole check of the state with the repairs so far, and takes down those of
-// the lowest stage (see findings.hpp), until a pass finds none. Superblocks and segments are outside
-// of the state; each step there is safe by itself and is made again if it was interrupted.
+// the lowest stage (see findings.hpp), until a pass finds none. Superblocks and segments are
+// outside of the state; each step there is safe by itself and is made again if it was interrupted.
 //
 // A journal that is damaged inside its chain makes the whole state read-only: what was acknowledged
 // is lost, and only its owner can say that he wants to go on without it (drop_journal_tail).
@@ -96,8 +98,8 @@ Result<CheckReport> check_locked(const std::string& dir, const CheckOptions& opt
                     "lost",
                     stats.replayed_batches));
   }
-  CheckReport report = ODX_TRY(
-      check_state({**meta, supers.newest->uuid, segments.blocks, device.get()}, options));
+  CheckReport report =
+      ODX_TRY(check_state({**meta, supers.newest->uuid, segments.blocks, device.get()}, options));
   report.segments = segments.files;
   report.replayed_batches = stats.replayed_batches;
   return with_problems(std::move(report));
@@ -135,8 +137,8 @@ class Repair {
     for (const std::uint64_t generation : supers.generations) {
       super.generation = generation;
       ODX_TRY(write_superblock(dir_, super));
-      report_.repairs.push_back(fmt::format("SUPER.{} is written anew, from the other copy",
-                                            generation % 2));
+      report_.repairs.push_back(
+          fmt::format("SUPER.{} is written anew, from the other copy", generation % 2));
     }
     return {};
   }
@@ -163,8 +165,7 @@ class Repair {
   }
 
   Result<void> lengthen(const check::Segments::Wanted& wanted) {
-    const Fd file(
-        ::open(wanted.path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    const Fd file(::open(wanted.path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (!file.valid() || ::ftruncate(file.get(), static_cast<off_t>(wanted.bytes)) != 0 ||
         ::fsync(file.get()) != 0) {
       return fail(errno, wanted.path);

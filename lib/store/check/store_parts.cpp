@@ -52,8 +52,8 @@ Result<Superblocks> check_superblocks(const std::string& dir) {
       newest_at = i;
     }
     if (copy_of(copy->generation) != i) {
-      out.problems.push_back(fmt::format("SUPER.{} holds generation {}, which does not belong there",
-                                         i, copy->generation));
+      out.problems.push_back(fmt::format(
+          "SUPER.{} holds generation {}, which does not belong there", i, copy->generation));
     }
   }
   if (!newest) {
@@ -103,18 +103,20 @@ Result<Segments> check_segments(const std::string& dir, std::uint64_t needed_blo
       return fail(error.value(), dir + "/data");
     }
     out.problems.emplace_back("the directory of the segments is missing");
-    return out;
   }
   std::vector<std::uint64_t> numbers;
-  for (const auto& entry : fs::directory_iterator(dir + "/data", error)) {
-    const std::string name = entry.path().filename();
+  const bool there = out.problems.empty();
+  for (fs::directory_iterator at = there ? fs::directory_iterator(dir + "/data", error)
+                                         : fs::directory_iterator();
+       !error && at != fs::directory_iterator(); at.increment(error)) {
+    const std::string name = at->path().filename();
     std::uint64_t number = 0;
     const auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), number);
     if (bad == std::errc{} && number < most && name == fmt::format("{:04}.seg", number)) {
       numbers.push_back(number);
     }
   }
-  if (error) {
+  if (there && error) {
     return fail(error.value(), dir + "/data");
   }
   std::sort(numbers.begin(), numbers.end());
@@ -146,8 +148,7 @@ Result<Segments> check_segments(const std::string& dir, std::uint64_t needed_blo
     if (!S_ISREG(status.st_mode) || bytes > kFullBytes) {
       out.problems.push_back(fmt::format("segment {} is no segment", name));
     } else if (bytes < least || bytes % kBlockBytes != 0) {
-      out.problems.push_back(
-          fmt::format("segment {} is short: it has {} bytes", name, bytes));
+      out.problems.push_back(fmt::format("segment {} is short: it has {} bytes", name, bytes));
       out.wanted.push_back({path, std::max(least, round_up(bytes, kBlockBytes))});
     }
     out.blocks += std::max(least, round_up(bytes, kBlockBytes)) / kBlockBytes;

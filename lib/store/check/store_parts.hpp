@@ -15,7 +15,7 @@
 namespace odx::check {
 
 struct Superblocks {
-  std::optional<Superblock> newest;   // nothing: neither copy says what the store is
+  std::optional<Superblock> newest;  // nothing: neither copy says what the store is
   std::vector<std::string> problems;
   // The newest one, written with these generations in this order, mends all that can be mended.
   std::vector<std::uint64_t> generations;

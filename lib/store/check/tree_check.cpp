@@ -81,10 +81,12 @@ void TreeCheck::see_tree(const Tree& tree, const std::string& owner) {
     return;
   }
   if (facts->level != tree.root->level) {
+    findings_.references_lost();
     findings_.problem("{}: root {} has level {}, recorded is {}", owner, facts->id.value(),
                       facts->level, tree.root->level);
   }
   if (facts->bytes != tree.root->bytes || facts->data_bytes != tree.root->data_bytes) {
+    findings_.references_lost();
     findings_.problem("{}: root {} holds {} bytes ({} data), recorded are {} ({} data)", owner,
                       facts->id.value(), facts->bytes, facts->data_bytes, tree.root->bytes,
                       tree.root->data_bytes);
@@ -92,8 +94,8 @@ void TreeCheck::see_tree(const Tree& tree, const std::string& owner) {
 }
 
 Result<void> TreeCheck::read_queue() {
-  ODX_TRY(for_each_record(
-      kv_, keys::kReclaim, "reclaim queue", findings_, [&](const KeyValue& record) {
+  ODX_TRY(
+      for_each_record(kv_, keys::kReclaim, "reclaim queue", findings_, [&](const KeyValue& record) {
         const NodeId id(keys::number_of(record.key));
         if (!is_numbered(record) || !record.value.empty()) {
           findings_.problem("malformed record in the reclaim queue");
@@ -102,8 +104,7 @@ Result<void> TreeCheck::read_queue() {
         }
         ++findings_.report.queued;
         roots_.push_back(id);
-        if (refer(id, "the reclaim queue") == nullptr &&
-            !findings_.is_unreadable(keys::node(id))) {
+        if (refer(id, "the reclaim queue") == nullptr && !findings_.is_unreadable(keys::node(id))) {
           findings_.fix(Stage::kRecords,
                         fmt::format("the reclaim queue's record of {}, which does not exist, is "
                                     "removed",
@@ -143,10 +144,12 @@ Result<void> TreeCheck::read_children() {
       }
       child->is_child = true;
       if (child->level + 1U != node->level) {
+        findings_.references_lost();
         findings_.problem("{} at level {} has {} at level {} for a child", owner, node->level,
                           node_text(child->id), child->level);
       }
       if (child->bytes != entry.bytes || child->data_bytes != entry.data_bytes) {
+        findings_.references_lost();
         findings_.problem("{}: child {} holds {} bytes ({} data), recorded are {} ({} data)", owner,
                           child->id.value(), child->bytes, child->data_bytes, entry.bytes,
                           entry.data_bytes);
@@ -232,10 +235,10 @@ Result<void> TreeCheck::compare() {
           const bool there = findings_.is_unreadable(keys::node(id));
           if (!there) {
             findings_.problem("reference count of {}, which does not exist", node_text(id));
-            findings_.fix(Stage::kRecords,
-                          fmt::format("reference count of {}, which does not exist: removed",
-                                      node_text(id)),
-                          {{record.key, std::nullopt}});
+            findings_.fix(
+                Stage::kRecords,
+                fmt::format("reference count of {}, which does not exist: removed", node_text(id)),
+                {{record.key, std::nullopt}});
           }
         }
       }));

@@ -1,5 +1,6 @@
 // Recounts who refers to a tree node, and who to a block, twice: by reading the table of nodes from
-// end to end, and by walking down from every root. The two share no more than the records' decoders.
+// end to end, and by walking down from every root. The two share no more than the records'
+// decoders.
 #pragma once
 
 #include <string>
@@ -41,7 +42,7 @@ class TreeCheck {
     NodeId id;
     std::uint64_t bytes = 0;
     std::uint64_t data_bytes = 0;
-    std::uint64_t refs = 0;  // counted
+    std::uint64_t refs = 0;    // counted
     std::uint64_t walked = 0;  // counted the other way
     std::uint64_t recorded = 1;
     std::uint8_t level = 0;
@@ -59,8 +60,8 @@ class TreeCheck {
   const KvReader& kv_;
   SpaceCheck& space_;
   Findings& findings_;
-  std::vector<Facts> facts_;    // by node id
-  std::vector<NodeId> roots_;   // as often as they are named
+  std::vector<Facts> facts_;   // by node id
+  std::vector<NodeId> roots_;  // as often as they are named
   std::vector<Tree::Root> lost_;
   std::uint64_t walked_nodes_ = 0;
   NodeId highest_;

@@ -39,8 +39,8 @@ constexpr std::uint16_t kBranch = 1;
 constexpr std::uint16_t kLeaf = 2;
 constexpr std::uint16_t kOverflow = 4;
 constexpr std::uint16_t kMetaPage = 8;
-constexpr std::uint16_t kBigData = 1;        // of a leaf's entry: it lies in pages of its own
-constexpr std::uint16_t kIntegerKeys = 8;    // of a tree: keys are numbers, in this machine's order
+constexpr std::uint16_t kBigData = 1;      // of a leaf's entry: it lies in pages of its own
+constexpr std::uint16_t kIntegerKeys = 8;  // of a tree: keys are numbers, in this machine's order
 constexpr std::uint32_t kMagic = 0xBEEFC0DE;
 constexpr std::uint32_t kVersion = 1;
 // Pages may be allocated and freed again in one transaction, and are never written then.
@@ -69,8 +69,8 @@ struct Entry {
   std::size_t offset = 0;
   std::size_t bytes = 0;  // in the page
   std::string_view key;
-  std::uint64_t child = 0;    // branch
-  std::string_view data;      // leaf; of big data the page number
+  std::uint64_t child = 0;  // branch
+  std::string_view data;    // leaf; of big data the page number
   std::uint64_t data_bytes = 0;
   bool big = false;
 };
@@ -198,9 +198,9 @@ class Verifier {
     for (std::size_t i = 0; i < entries.size(); ++i) {
       const Entry& entry = entries[i];
       const bool bare = !leaf && i == 0;  // the first key of a branch means nothing
-      if (!bare && ((i > (leaf ? 0U : 1U) && !less(entries[i - 1].key, entry.key)) ||
-                    (!low.empty() && less(entry.key, low)) ||
-                    (!high.empty() && !less(entry.key, high)))) {
+      if (!bare &&
+          ((i > (leaf ? 0U : 1U) && !less(entries[i - 1].key, entry.key)) ||
+           (!low.empty() && less(entry.key, low)) || (!high.empty() && !less(entry.key, high)))) {
         return damaged(number, "has keys out of order");
       }
     }
@@ -291,8 +291,7 @@ class Verifier {
     std::string_view data = entry.data;
     if (entry.big) {
       const auto first = at<std::uint64_t>(entry.data, 0);
-      const std::uint64_t needed =
-          (kPageHeader - 1 + entry.data_bytes) / meta_.page_bytes + 1;
+      const std::uint64_t needed = (kPageHeader - 1 + entry.data_bytes) / meta_.page_bytes + 1;
       if (first > meta_.last_page ||
           file_bytes_ < first * meta_.page_bytes + kPageHeader + entry.data_bytes) {
         return damaged(first, "does not exist, but is referred to");

@@ -6,6 +6,35 @@
 
 namespace odx {
 
+namespace {
+
+// As base.scan(), but that pairs which are changed by `writes` may be missing.
+Result<std::vector<KeyValue>> scan_base(const KvReader& base, const WriteSet& writes,
+                                        std::string_view from, std::string_view end,
+                                        std::size_t limit) {
+  auto plain = base.scan(from, end, limit);
+  if (plain || !plain.error().is_corruption()) {
+    return plain;
+  }
+  // What cannot be read may be what is changed here: then it does not matter. So the base is asked
+  // for what lies between the changes.
+  std::vector<KeyValue> out;
+  std::string at(from);
+  for (auto hidden = writes.lower_bound(at); at < end && out.size() < limit; ++hidden) {
+    const bool last = hidden == writes.end() || hidden->first >= end;
+    const std::string_view until = last ? end : std::string_view(hidden->first);
+    auto piece = ODX_TRY(base.scan(at, until, limit - out.size()));
+    std::move(piece.begin(), piece.end(), std::back_inserter(out));
+    if (last) {
+      break;
+    }
+    at = hidden->first + '\0';
+  }
+  return out;
+}
+
+}  // namespace
+
 Result<std::optional<std::string>> KvOverlay::get(std::string_view key) const {
   const auto at = writes_.find(key);
   return at != writes_.end() ? at->second : base_.get(key);
@@ -27,7 +56,7 @@ Result<std::vector<KeyValue>> KvOverlay::scan(std::string_view from, std::string
   bool more = true;
   while (more && out.size() < limit) {
     const std::size_t wanted = limit - out.size();
-    std::vector<KeyValue> piece = ODX_TRY(base_.scan(resume, end, wanted));
+    std::vector<KeyValue> piece = ODX_TRY(scan_base(base_, writes_, resume, end, wanted));
     more = piece.size() == wanted;
     for (KeyValue& pair : piece) {
       for (; mine != mine_end && mine->first < pair.key && out.size() < limit; ++mine) {
