@@ -198,12 +198,11 @@ Result<void> load_space(Core& core) {
     if (!saved && !saved.error().is_corruption()) {
       return std::unexpected(saved.error());
     }
-    if (!saved || !*saved) {
+    // A segment that grew after that unmount is longer than its bitmap.
+    const std::size_t bytes = (std::min(kSegmentBlocks, blocks - i * kSegmentBlocks) + 7) / 8;
+    if (!saved || !*saved || (*saved)->size() != bytes) {
       return rebuild_space(core);
     }
-    // A segment that grew after that unmount is longer; nothing there is in use yet.
-    const std::size_t bytes = (std::min(kSegmentBlocks, blocks - i * kSegmentBlocks) + 7) / 8;
-    (*saved)->resize(std::max((*saved)->size(), bytes));
     ODX_TRY(core.space.load_segment(i, **saved));
   }
   return {};

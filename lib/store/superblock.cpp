@@ -187,28 +187,34 @@ Result<SuperblockCopies> read_superblock_copies(const std::string& store_dir) {
   return copies;
 }
 
+// Under a name of its own first: a copy is the old one or the new one at any moment, and one that is
+// neither is damaged.
 Result<void> write_superblock(const std::string& store_dir, const Superblock& super) {
   ODX_TRY(validate(super));
   const std::string image = encode(super);
   const std::string path = path_of(store_dir, super.generation % 2);
-  Fd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!file.valid()) {
-    return fail(errno, path);
+  const std::string unfinished = path + ".new";
+  if (::unlink(unfinished.c_str()) != 0 && errno != ENOENT) {
+    return fail(errno, unfinished);
   }
-  std::size_t done = 0;
-  while (done < image.size()) {
+  Fd file(::open(unfinished.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!file.valid()) {
+    return fail(errno, unfinished);
+  }
+  const auto give_up = [&](int reason) {
+    (void)::unlink(unfinished.c_str());
+    return fail(reason, path);
+  };
+  for (std::size_t done = 0; done < image.size();) {
     const ssize_t n =
         ::pwrite(file.get(), image.data() + done, image.size() - done, static_cast<off_t>(done));
-    if (n < 0) {
-      if (errno == EINTR) {
-        continue;
-      }
-      return fail(errno, path);
+    if (n < 0 && errno != EINTR) {
+      return give_up(errno);
     }
-    done += static_cast<std::size_t>(n);
+    done += n > 0 ? static_cast<std::size_t>(n) : 0;
   }
-  if (::ftruncate(file.get(), kImageBytes) != 0 || ::fsync(file.get()) != 0) {
-    return fail(errno, path);
+  if (::fsync(file.get()) != 0 || ::rename(unfinished.c_str(), path.c_str()) != 0) {
+    return give_up(errno);
   }
   const Fd directory(::open(store_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directory.valid() || ::fsync(directory.get()) != 0) {

@@ -498,7 +498,8 @@ Fate Recorder::fate(Call call, ino_t subject, std::uint64_t at, std::uint64_t by
     case Kind::kFail:
     case Kind::kDelay:
     case Kind::kFullHost:
-      befalls = call != Call::kRead;
+      // Giving the host space back is a favour, whose failure nobody is told of.
+      befalls = call != Call::kRead && call != Call::kPunch;
       break;
     case Kind::kFailRead:
     case Kind::kShortRead:

@@ -218,7 +218,8 @@ int reserve_file(int fd, int mode, off_t at, off_t bytes) {
     return static_cast<int>(work());
   }
   const ino_t file = inode_of(fd);
-  return static_cast<int>(watched(Call::kReserve, file, work, [&](FileListener& listener, long) {
+  const Call call = (mode & FALLOC_FL_PUNCH_HOLE) != 0 ? Call::kPunch : Call::kReserve;
+  return static_cast<int>(watched(call, file, work, [&](FileListener& listener, long) {
     if ((mode & FALLOC_FL_PUNCH_HOLE) != 0) {
       listener.punched(file, static_cast<std::uint64_t>(at), static_cast<std::uint64_t>(bytes));
     } else if ((mode & FALLOC_FL_KEEP_SIZE) == 0) {

@@ -12,7 +12,7 @@
 
 namespace odx::crash {
 
-enum class Call { kRead, kWrite, kResize, kReserve, kSync, kCreate, kRename, kUnlink };
+enum class Call { kRead, kWrite, kResize, kReserve, kPunch, kSync, kCreate, kRename, kUnlink };
 
 // What becomes of a call.
 struct Fate {

@@ -142,7 +142,7 @@ std::vector<Case> file_cases() {
        [](I& i) {
          fs::resize_file(i.path("data/0000.seg"), fs::file_size(i.path("data/0000.seg")) + 100);
        },
-       "is not a file of 1 to", 4, "segment 0000.seg is short", 1, "segment 0000.seg has"},
+       "rw", 0, "clean", 0, ""},
       {"segment-misnumbered", Base::kClosed,
        [](I& i) { fs::rename(i.path("data/0000.seg"), i.path("data/0001.seg")); },
        "segment 0000.seg is missing", 4, "segment 0000.seg is missing", 4, "segment 0000.seg has"},
@@ -310,9 +310,9 @@ std::vector<Case> flipped_cases() {
        "counter \"inode\"", 1, "counter \"inode\" is at"},
       {"flipped-node-counter", Base::kClosed, flip_named(keys::counter("node")), "rw", 4,
        "counter \"node\"", 1, "counter \"node\" is at"},
-      {"flipped-clean-mark", Base::kClosed, flip_named(keys::counter("clean")), "ro", 4,
+      {"flipped-clean-mark", Base::kClosed, flip_named(keys::counter("clean")), "rw", 4,
        "mark of a clean unmount", 1, "the saved bitmaps are dropped"},
-      {"flipped-bitmap", Base::kClosed, flip_first(keys::kBitmap), "ro", 4, "record B:", 1,
+      {"flipped-bitmap", Base::kClosed, flip_first(keys::kBitmap), "rw", 4, "record B:", 1,
        "the saved bitmaps are dropped"},
   };
 }
@@ -576,8 +576,8 @@ std::vector<Case> space_cases() {
        "rw", 4, "in use in the saved bitmap", 1, "the saved bitmap of segment 0"},
       {"bitmap-missing", Base::kClosed, [](I& i) { i.erase(keys::bitmap(0)); }, "rw", 4,
        "no bitmap of segment 0", 1, "the saved bitmaps are dropped"},
-      {"bitmap-malformed", Base::kClosed, [](I& i) { i.put(keys::bitmap(0), "x"); }, "ro", 4,
-       "malformed bitmap of segment 0", 1, "the saved bitmaps are dropped"},
+      {"bitmap-malformed", Base::kClosed, [](I& i) { i.put(keys::bitmap(0), "x"); }, "rw", 4,
+       "free in the saved bitmap, but in use", 1, "the saved bitmap of segment 0 is what"},
   };
 }
 

@@ -200,13 +200,13 @@ TEST_CASE("odx check") {
     const Ran text = check({store});
     REQUIRE(text.code == 4);
     REQUIRE(text.out.find("orphan record of inode 7, which does not exist\n") == 0);
-    REQUIRE(text.out.find(store + ": 2 PROBLEMS") != std::string::npos);
+    REQUIRE(text.out.find(store + ": 3 PROBLEMS") != std::string::npos);
     const Ran json = check({"--json", store});
     REQUIRE(json.code == 4);
     const auto parsed = nlohmann::json::parse(json.out);
     REQUIRE(parsed["clean"] == false);
-    REQUIRE(parsed["problem_count"] == 2);
-    REQUIRE(parsed["problems"].size() == 2);
+    REQUIRE(parsed["problem_count"] == 3);
+    REQUIRE(parsed["problems"].size() == 3);
   }
   SECTION("not checked") {
     const auto opened = must(Store::open(store, quiet()));

@@ -142,6 +142,8 @@ class Gate final : public BlockDevice {
   Result<void> write(std::span<const BlockWrite> runs) override { return below_->write(runs); }
   Result<void> sync() override { return below_->sync(); }
   Result<void> add_segment(std::uint64_t blocks) override { return below_->add_segment(blocks); }
+  Result<void> extend(std::uint64_t blocks) override { return below_->extend(blocks); }
+  Result<void> cut(std::uint64_t blocks) override { return below_->cut(blocks); }
   void discard(std::span<const BlockRun> runs) override { below_->discard(runs); }
   [[nodiscard]] std::uint64_t host_free_bytes() const override { return below_->host_free_bytes(); }
   void set(bool open) {

@@ -144,7 +144,9 @@ class Repair {
   }
 
   Result<void> mend_segments() {
-    const std::uint64_t needed = std::min(report_.before.end_of_extents, super_.limit_blocks);
+    // Extents behind the store's limit are damaged, and tell nothing of segments.
+    const std::uint64_t end = report_.before.end_of_extents;
+    const std::uint64_t needed = end <= super_.limit_blocks ? end : 0;
     const check::Segments segments = ODX_TRY(check::check_segments(dir_, needed));
     if (segments.wanted.empty()) {
       return {};

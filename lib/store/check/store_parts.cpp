@@ -147,11 +147,12 @@ Result<Segments> check_segments(const std::string& dir, std::uint64_t needed_blo
     const auto bytes = static_cast<std::uint64_t>(status.st_size);
     if (!S_ISREG(status.st_mode) || bytes > kFullBytes) {
       out.problems.push_back(fmt::format("segment {} is no segment", name));
-    } else if (bytes < least || bytes % kBlockBytes != 0) {
+    } else if (bytes < least || (!last && bytes % kBlockBytes != 0)) {
       out.problems.push_back(fmt::format("segment {} is short: it has {} bytes", name, bytes));
       out.wanted.push_back({path, std::max(least, round_up(bytes, kBlockBytes))});
     }
-    out.blocks += std::max(least, round_up(bytes, kBlockBytes)) / kBlockBytes;
+    // The last one may end in a part of a block: it was being made longer.
+    out.blocks += std::max(least, bytes) / kBlockBytes;
   }
   return out;
 }

@@ -124,8 +124,7 @@ BlockNo SpaceMap::used_end_locked() const {
     // Upwards, because the bitmap looks that way; a segment is small.
     std::uint64_t end = 0;
     for (std::uint64_t at = 0; at < segment.map.blocks(); ++at) {
-      const bool hole = !segment.holes.empty() && segment.holes[at / kHoleBlocks];
-      if (!hole && !segment.map.is_free(at)) {
+      if (!segment.is_hole(at) && !segment.map.is_free(at)) {
         end = at + 1;
       }
     }
@@ -559,13 +558,23 @@ BlockRun SpaceMap::find_used(BlockNo from, std::uint64_t most) const {
   for (std::size_t index = segment_of(from); index < segments_.size(); ++index) {
     const Segment& segment = segments_[index];
     const std::uint64_t blocks = segment.map.blocks();
-    const std::uint64_t begin = from > segment.first ? from - segment.first : 0;
-    const std::uint64_t first = segment.map.find_used(begin, blocks);
-    if (first < blocks) {
-      const std::uint64_t limit = std::min(blocks, first + most);
-      const SegmentBitmap::Range free = segment.map.find_free(first, limit, 1);
-      return {segment.first + first, (free.count == 0 ? limit : free.first) - first};
+    std::uint64_t first = from > segment.first ? from - segment.first : 0;
+    for (first = segment.map.find_used(first, blocks); first < blocks && segment.is_hole(first);) {
+      first = segment.map.find_used(round_down(first, kHoleBlocks) + kHoleBlocks, blocks);
     }
+    if (first >= blocks) {
+      continue;
+    }
+    const std::uint64_t limit = std::min(blocks, first + most);
+    const SegmentBitmap::Range free = segment.map.find_free(first, limit, 1);
+    std::uint64_t end = free.count == 0 ? limit : free.first;
+    for (std::uint64_t chunk = round_down(first, kHoleBlocks) + kHoleBlocks; chunk < end;
+         chunk += kHoleBlocks) {
+      if (segment.is_hole(chunk)) {
+        end = chunk;
+      }
+    }
+    return {segment.first + first, end - first};
   }
   return {from, 0};
 }
@@ -574,10 +583,14 @@ std::uint64_t SpaceMap::used_from(BlockNo from) const {
   const std::scoped_lock lock(mutex_);
   std::uint64_t used = 0;
   for (const Segment& segment : segments_) {
-    if (from <= segment.first) {
-      used += segment.map.used_from(0);
-    } else if (from - segment.first < segment.map.blocks()) {
-      used += segment.map.used_from(from - segment.first);
+    const std::uint64_t first = from > segment.first ? from - segment.first : 0;
+    if (first >= segment.map.blocks()) {
+      continue;
+    }
+    used += segment.map.used_from(first);
+    for (std::size_t i = first / kHoleBlocks; i < segment.holes.size(); ++i) {
+      // Nobody asks from the middle of a hole on, but for what was not one a moment ago.
+      used -= segment.holes[i] ? (i + 1) * kHoleBlocks - std::max(first, i * kHoleBlocks) : 0;
     }
   }
   return used;

@@ -112,6 +112,9 @@ class SpaceMap {
     SegmentBitmap map;
     std::uint64_t cursor = 0;   // next-fit position: where the last allocation here ended
     std::vector<bool> holes{};  // by chunk; empty: none
+    [[nodiscard]] bool is_hole(std::uint64_t index) const {
+      return !holes.empty() && holes[index / kHoleBlocks];
+    }
   };
   struct Deferred {
     TxnSeq seq;
