@@ -23,18 +23,24 @@ constexpr std::size_t kStepsPerTransaction = 16;
 struct Step {
   std::string next;  // where the queue goes on; empty at its end
   bool reclaimed = false;
+  bool spoiled = false;  // by one of several; nothing was done
 };
 
-// Takes the next few subtrees of the queue apart, from key `from` on. A damaged one costs the
+// Takes up to `most` subtrees of the queue apart, from key `from` on. A damaged one costs the
 // transaction its other steps too, which the next one repeats without it.
-Result<Step> reclaim_some(Core& core, const std::string& from) {
+Result<Step> reclaim_some(Core& core, const std::string& from, std::size_t most) {
   Mutation mutation = ODX_TRY(Mutation::begin(core));
-  const auto queued =
-      ODX_TRY(mutation.kv().scan(from, keys::table_end(keys::kReclaim), kStepsPerTransaction));
+  const auto queued = ODX_TRY(mutation.kv().scan(from, keys::table_end(keys::kReclaim), most));
   if (queued.empty()) {
     return Step{};
   }
   Step step{queued.back().key + '\0', false};
+  const auto pass_by = [&](NodeId id, const Error& why) {
+    log::error("the space of a dropped tree stays in use: tree node {}: {}", id.value(),
+               why.message());
+    core.unreclaimable.insert(id);
+    return Step{from, false};
+  };
   for (const KeyValue& entry : queued) {
     const NodeId id(keys::number_of(entry.key));
     if (core.unreclaimable.contains(id)) {
@@ -44,14 +50,21 @@ Result<Step> reclaim_some(Core& core, const std::string& from) {
       if (!done.error().is_corruption()) {
         return std::unexpected(done.error());
       }
-      log::error("the space of a dropped tree stays in use: tree node {}: {}", id.value(),
-                 done.error().message());
-      core.unreclaimable.insert(id);
-      return Step{from, false};
+      return pass_by(id, done.error());
     }
     step.reclaimed = true;
   }
   if (step.reclaimed) {
+    if (const auto prepared = mutation.prepare(); !prepared) {
+      if (!prepared.error().is_corruption()) {
+        return std::unexpected(prepared.error());
+      }
+      // One of them frees what is not its own. Singly, it is known which.
+      if (queued.size() > 1) {
+        return Step{from, false, true};
+      }
+      return pass_by(NodeId(keys::number_of(queued.front().key)), prepared.error());
+    }
     ODX_TRY(mutation.commit());
   }
   return step;
@@ -64,11 +77,13 @@ Result<void> reclaim_queue(Core& core, const std::atomic<bool>* stop) {
     // What a step queues may lie before the place where it stands.
     reclaimed = false;
     std::string from = keys::table_begin(keys::kReclaim);
+    std::size_t most = kStepsPerTransaction;
     while (!from.empty()) {
       if (stop != nullptr && *stop) {
         return {};
       }
-      Step step = ODX_TRY(reclaim_some(core, from));
+      Step step = ODX_TRY(reclaim_some(core, from, most));
+      most = step.spoiled ? 1 : most;
       from = std::move(step.next);
       reclaimed = reclaimed || step.reclaimed;
     }

@@ -108,8 +108,16 @@ struct Withdrawal {
 
 }  // namespace
 
+Result<void> Mutation::prepare() {
+  if (!node_changes_) {
+    node_changes_ = ODX_TRY(trees_->finish());
+  }
+  return core_->space.check_used(trees_->freed_blocks());
+}
+
 Result<TxnSeq> Mutation::commit(const std::function<void()>& published) {
-  const std::vector<NodeChange> changes = ODX_TRY(trees_->finish());
+  ODX_TRY(prepare());
+  const std::vector<NodeChange>& changes = *node_changes_;
   for (const auto& [ino, inode] : inodes_) {
     if (inode) {
       kv_->put(keys::inode(ino), inode->encode());

@@ -51,6 +51,10 @@ class Mutation {
   [[nodiscard]] std::int64_t now_ns() const { return core_->clock->now_ns(); }
   [[nodiscard]] TxnSeq seq() const;  // the number that commit() will answer with
 
+  // What of commit() may fail because records are damaged; changes nothing that others see. For
+  // those who want to tell that from other failures; nothing may be done with trees() afterwards.
+  Result<void> prepare();
+
   // Makes everything visible at once. After this the Mutation is spent. `published` is called once
   // nothing can fail any more, still under the mutation lock: for what is counted beside the
   // records. It must not throw.
@@ -67,6 +71,7 @@ class Mutation {
   std::unique_ptr<Counters> counters_;
   std::unique_ptr<TreeEditor> trees_;
   std::map<InodeNo, std::optional<Inode>> inodes_;
+  std::optional<std::vector<NodeChange>> node_changes_;  // once prepared
 };
 
 }  // namespace odx

@@ -22,7 +22,7 @@ Result<BlockRefs::Record> BlockRefs::decode(const KeyValue& record) {
   const auto refs = in.le<std::uint64_t>();
   ODX_TRY(in.finish("block reference record"));
   const std::uint64_t last = keys::number_of(record.key);
-  if (record.key.size() != 9 || count == 0 || count > last + 1 || refs < 2) {
+  if (record.key.size() != 9 || count == 0 || count > last + 1 || refs < 2 || refs == UINT64_MAX) {
     return corrupt("impossible block reference record");
   }
   return Record{{BlockNo(last + 1 - count), count}, refs};
@@ -58,7 +58,8 @@ void BlockRefs::replace(const std::vector<Record>& before, const std::vector<Rec
   }
 }
 
-Result<void> BlockRefs::adjust(BlockRun run, bool more) {
+Result<void> BlockRefs::adjust(BlockRun run, Change what) {
+  const bool more = what == Change::kMore;
   std::vector<Record> before;  // records that overlap the run, or touch it
   const BlockNo look_from = run.first.value() == 0 ? run.first : run.first - 1;
   BlockNo from = look_from;
@@ -71,6 +72,10 @@ Result<void> BlockRefs::adjust(BlockRun run, bool more) {
       if (record.run.first > run.end()) {
         done = true;
         break;
+      }
+      if (!before.empty() && record.run.first < before.back().run.end()) {
+        return corrupt("two reference counts for block " +
+                       std::to_string(record.run.first.value()));
       }
       before.push_back(record);
       from = record.run.end();
@@ -89,10 +94,12 @@ Result<void> BlockRefs::adjust(BlockRun run, bool more) {
       after.push_back({{first, end - first}, refs});
     }
   };
+  bool freed_one = false;
   const auto change = [&](BlockNo first, BlockNo end, std::uint64_t refs) {
     if (first >= end) {
       return;
     }
+    freed_one = freed_one || (!more && refs == 1);
     if (!more && refs == 1) {
       if (!freed_.empty() && freed_.back().end() == first) {
         freed_.back().count += end - first;
@@ -113,6 +120,10 @@ Result<void> BlockRefs::adjust(BlockRun run, bool more) {
     at = std::max(at, std::min(end, run.end()));
   }
   change(at, run.end(), 1);
+  if (freed_one && what == Change::kLessButNotNone) {
+    return corrupt("block " + std::to_string(run.first.value()) +
+                   " has fewer references than there are");
+  }
 
   replace(before, after);
   return {};

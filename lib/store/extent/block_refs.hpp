@@ -18,8 +18,10 @@ class BlockRefs {
 
   // One reference more (less) on every block of the run. A block whose last reference goes is
   // listed in freed().
-  Result<void> add(BlockRun run) { return adjust(run, true); }
-  Result<void> remove(BlockRun run) { return adjust(run, false); }
+  Result<void> add(BlockRun run) { return adjust(run, Change::kMore); }
+  Result<void> remove(BlockRun run) { return adjust(run, Change::kLess); }
+  // The same where another reference must stay: corruption if none would.
+  Result<void> unshare(BlockRun run) { return adjust(run, Change::kLessButNotNone); }
 
   // In the order in which they were freed, neighbours merged.
   [[nodiscard]] const std::vector<BlockRun>& freed() const { return freed_; }
@@ -32,7 +34,8 @@ class BlockRefs {
   static Result<Record> decode(const KeyValue& record);
 
  private:
-  Result<void> adjust(BlockRun run, bool more);
+  enum class Change { kMore, kLess, kLessButNotNone };
+  Result<void> adjust(BlockRun run, Change what);
   void put(BlockRun run, std::uint64_t refs);
   void replace(const std::vector<Record>& before, const std::vector<Record>& after);
   KvOverlay& kv_;

@@ -40,7 +40,7 @@ bool lengths_sane(const std::vector<TreeEntry>& entries, bool leaf) {
     if (entry.bytes == 0 || entry.bytes > kMaxFileBytes - sum || entry.data_bytes > entry.bytes) {
       return false;
     }
-    if (leaf && !entry.is_hole() && entry.ref > kMaxFileBytes) {
+    if (leaf && !entry.is_hole() && entry.ref > kMaxFileBytes - entry.bytes) {
       return false;
     }
     sum += entry.bytes;
@@ -92,6 +92,16 @@ Result<TreeNode> TreeNode::decode(std::string_view bytes) {
     return corrupt("impossible lengths in a tree node");
   }
   return node;
+}
+
+Result<void> check_child(unsigned level, const TreeEntry& entry, const TreeNode& node) {
+  if (node.level + 1 != level) {
+    return corrupt("tree node " + std::to_string(entry.ref) + " is at the wrong level");
+  }
+  if (sum_bytes(node.entries) != entry.bytes || sum_data(node.entries) != entry.data_bytes) {
+    return corrupt("tree node " + std::to_string(entry.ref) + " has another length than recorded");
+  }
+  return {};
 }
 
 std::uint64_t Tree::bytes() const { return root ? root->bytes : sum_bytes(extents); }

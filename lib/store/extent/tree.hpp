@@ -63,6 +63,11 @@ struct TreeNode {
 };
 using TreeNodePtr = std::shared_ptr<const TreeNode>;
 
+// Corruption unless `node` is what `entry`, of a node at `level`, says of its child. Whoever goes
+// down a tree asks this at every step: then levels fall, so that damaged nodes cannot lead round in
+// a ring, and lengths add up, so that what was found covers what was asked for.
+Result<void> check_child(unsigned level, const TreeEntry& entry, const TreeNode& node);
+
 // A whole rope, as a value. Whoever holds it owns one reference on its root node (or, inline, on
 // each extent's blocks); it is copied only through TreeEditor, which keeps the counts.
 struct Tree {
@@ -72,6 +77,8 @@ struct Tree {
     unsigned level = 0;
     std::uint64_t bytes = 0;
     std::uint64_t data_bytes = 0;
+    // As an entry of a node one level above would name it.
+    [[nodiscard]] TreeEntry entry() const { return {bytes, data_bytes, id.value()}; }
     friend bool operator==(const Root&, const Root&) = default;
   };
   std::optional<Root> root;

@@ -91,6 +91,22 @@ Result<TreeNodePtr> TreeEditor::load(NodeId id) {
   return at->second.after;
 }
 
+Result<TreeNodePtr> TreeEditor::load_root(const Tree::Root& root) {
+  TreeNodePtr node = ODX_TRY(load(root.id));
+  ODX_TRY(check_child(root.level + 1, root.entry(), *node));
+  return node;
+}
+
+Result<TreeNodePtr> TreeEditor::load_child(unsigned level, const TreeEntry& entry) {
+  TreeNodePtr node = ODX_TRY(load(entry.child()));
+  ODX_TRY(check_child(level, entry, *node));
+  if (node->entries.size() < kNodeMinEntries) {
+    // Joining relies on it: what is left of a fuller node is never lower than the node was.
+    return corrupt("tree node " + std::to_string(entry.ref) + " has too few entries");
+  }
+  return node;
+}
+
 Result<std::uint64_t> TreeEditor::node_refs(NodeId id) {
   const std::optional<std::string> raw = ODX_TRY(kv_.get(keys::node_refs(id)));
   if (!raw) {
@@ -99,6 +115,9 @@ Result<std::uint64_t> TreeEditor::node_refs(NodeId id) {
   Decoder in(*raw);
   const auto refs = in.le<std::uint64_t>();
   ODX_TRY(in.finish("node reference count"));
+  if (refs < 2 || refs == UINT64_MAX) {
+    return corrupt("impossible reference count of tree node " + std::to_string(id.value()));
+  }
   return refs;
 }
 
@@ -147,8 +166,7 @@ Result<void> TreeEditor::give_up(const Part& part) {
 }
 
 // Gives up one reference on the node and owns its entries instead.
-Result<TreeEditor::Part> TreeEditor::take(NodeId id) {
-  const TreeNodePtr node = ODX_TRY(load(id));
+Result<TreeEditor::Part> TreeEditor::take(NodeId id, const TreeNodePtr& node) {
   Part part{node->level, node->entries};
   const std::uint64_t refs = ODX_TRY(node_refs(id));
   if (refs == 1) {
@@ -162,6 +180,10 @@ Result<TreeEditor::Part> TreeEditor::take(NodeId id) {
   }
   set_node_refs(id, refs - 1);
   return part;
+}
+
+Result<TreeEditor::Part> TreeEditor::take_child(unsigned level, const TreeEntry& entry) {
+  return take(entry.child(), ODX_TRY(load_child(level, entry)));
 }
 
 // The entries as a node of their own; answers with the entry that names it.
@@ -191,14 +213,14 @@ Result<TreeEntry> TreeEditor::store(unsigned level, Entries entries) {
 
 Result<TreeEditor::Part> TreeEditor::open(Tree tree) {
   if (tree.root) {
-    return take(tree.root->id);
+    return take(tree.root->id, ODX_TRY(load_root(*tree.root)));
   }
   return Part{0, std::move(tree.extents)};
 }
 
 Result<Tree> TreeEditor::close(Part part) {
   while (part.level > 0 && part.entries.size() == 1) {
-    part = ODX_TRY(take(part.entries.front().child()));
+    part = ODX_TRY(take_child(part.level, part.entries.front()));
   }
   Tree tree;
   // What a cut leaves of a tall tree may be nothing, at any level.
@@ -222,7 +244,7 @@ Result<void> TreeEditor::append_extent(Entries& left, const TreeEntry& right) {
   }
   TreeEntry& last = left.back();
   if (!right.is_hole() && inside_block(right.address())) {
-    ODX_TRY(refs_.remove({block_of(right.address()), 1}));  // two entries named it, now one does
+    ODX_TRY(refs_.unshare({block_of(right.address()), 1}));  // two entries named it, now one does
   }
   last.bytes += right.bytes;
   last.data_bytes += right.data_bytes;
@@ -275,7 +297,7 @@ Result<TreeEditor::Part> TreeEditor::join_right(Part left, Part right) {
     left.entries.push_back(ODX_TRY(store(below, std::move(right.entries))));
     return balanced(left.level, std::move(left.entries));
   }
-  Part last = ODX_TRY(take(left.entries.back().child()));
+  Part last = ODX_TRY(take_child(left.level, left.entries.back()));
   left.entries.pop_back();
   Part joined = ODX_TRY(join(std::move(last), std::move(right)));
   if (left.entries.empty()) {
@@ -296,7 +318,7 @@ Result<TreeEditor::Part> TreeEditor::join_left(Part left, Part right) {
     right.entries.insert(right.entries.begin(), ODX_TRY(store(below, std::move(left.entries))));
     return balanced(right.level, std::move(right.entries));
   }
-  Part first = ODX_TRY(take(right.entries.front().child()));
+  Part first = ODX_TRY(take_child(right.level, right.entries.front()));
   right.entries.erase(right.entries.begin());
   Part joined = ODX_TRY(join(std::move(left), std::move(first)));
   if (right.entries.empty()) {
@@ -333,8 +355,8 @@ Result<std::pair<TreeEditor::Part, TreeEditor::Part>> TreeEditor::cut_out(Part p
     } else if (gone_to - gone_from == entry.bytes) {
       ODX_TRY(give_up(part.level, entry));
     } else if (part.level > 0) {
-      auto [first, last] =
-          ODX_TRY(cut_out(ODX_TRY(take(entry.child())), gone_from - base, gone_to - base));
+      auto [first, last] = ODX_TRY(
+          cut_out(ODX_TRY(take_child(part.level, entry)), gone_from - base, gone_to - base));
       (base < from ? left_edge : right_edge) = std::move(first);
       if (!last.empty()) {
         right_edge = std::move(last);
@@ -380,7 +402,7 @@ Result<TreeEditor::Part> TreeEditor::copy_range(const Part& part, std::uint64_t 
         ODX_TRY(share(part.level, entry));
         whole.entries.push_back(entry);
       } else {
-        const TreeNodePtr node = ODX_TRY(load(entry.child()));
+        const TreeNodePtr node = ODX_TRY(load_child(part.level, entry));
         Part inner = ODX_TRY(copy_range(Part{node->level, node->entries}, skip, to - from));
         (first.empty() && whole.empty() ? first : last) = std::move(inner);
       }
@@ -419,7 +441,7 @@ Result<Tree> TreeEditor::slice(const Tree& tree, FileOffset at, std::uint64_t by
   if (!tree.root) {
     return close(ODX_TRY(copy_range(Part{0, tree.extents}, at.value(), bytes)));
   }
-  const TreeNodePtr node = ODX_TRY(load(tree.root->id));
+  const TreeNodePtr node = ODX_TRY(load_root(*tree.root));
   return close(ODX_TRY(copy_range(Part{node->level, node->entries}, at.value(), bytes)));
 }
 
@@ -437,8 +459,9 @@ Result<Tree> TreeEditor::splice(Tree tree, FileOffset at, std::uint64_t removed,
   }
   if (tree.root && ODX_TRY(fits_in_leaf(*tree.root, at.value(), removed, middle))) {
     const unsigned level = tree.root->level;
-    const TreeEntry entry = ODX_TRY(
-        splice_below(tree.root->id, at.value(), removed, Part{0, std::move(middle.extents)}));
+    const TreeEntry entry =
+        ODX_TRY(splice_below(tree.root->id, ODX_TRY(load_root(*tree.root)), at.value(), removed,
+                             Part{0, std::move(middle.extents)}));
     tree.root = Tree::Root{entry.child(), level, entry.bytes, entry.data_bytes};
     return tree;
   }
@@ -456,14 +479,13 @@ Result<bool> TreeEditor::fits_in_leaf(const Tree::Root& root, std::uint64_t at,
     return false;
   }
   bool is_root = true;
-  for (NodeId id = root.id;; is_root = false) {
-    const TreeNodePtr node = ODX_TRY(load(id));
+  for (TreeNodePtr node = ODX_TRY(load_root(root));; is_root = false) {
     if (node->level > 0) {
       const std::size_t index = child_at(node->entries, at, removed);
       if (removed > node->entries[index].bytes - at) {
         return false;
       }
-      id = node->entries[index].child();
+      node = ODX_TRY(load_child(node->level, node->entries[index]));
       continue;
     }
     std::size_t overlapped = 0;
@@ -481,12 +503,14 @@ Result<bool> TreeEditor::fits_in_leaf(const Tree::Root& root, std::uint64_t at,
   }
 }
 
-Result<TreeEntry> TreeEditor::splice_below(NodeId id, std::uint64_t at, std::uint64_t removed,
-                                           const Part& middle) {
-  Part part = ODX_TRY(take(id));
+Result<TreeEntry> TreeEditor::splice_below(NodeId id, const TreeNodePtr& node, std::uint64_t at,
+                                           std::uint64_t removed, const Part& middle) {
+  Part part = ODX_TRY(take(id, node));
   if (part.level > 0) {
     const std::size_t index = child_at(part.entries, at, removed);
-    part.entries[index] = ODX_TRY(splice_below(part.entries[index].child(), at, removed, middle));
+    TreeEntry& entry = part.entries[index];
+    const TreeNodePtr child = ODX_TRY(load_child(part.level, entry));
+    entry = ODX_TRY(splice_below(entry.child(), child, at, removed, middle));
     return store(part.level, std::move(part.entries));
   }
   auto [left, right] = ODX_TRY(cut_out(std::move(part), at, at + removed));
@@ -506,7 +530,7 @@ Result<void> TreeEditor::drop(Tree tree) {
 Result<void> TreeEditor::reclaim(NodeId queued) {
   kv_.erase(keys::reclaim(queued));
   --reclaim_delta_;
-  const Part part = ODX_TRY(take(queued));
+  const Part part = ODX_TRY(take(queued, ODX_TRY(load(queued))));
   spare_ids_.clear();  // the point is to be rid of the node
   return give_up(part);
 }

@@ -68,13 +68,17 @@ class TreeEditor {
   };
 
   Result<TreeNodePtr> load(NodeId id);
+  // What an entry of a node at `level` (or a root, one level up) names, found to be what it says.
+  Result<TreeNodePtr> load_root(const Tree::Root& root);
+  Result<TreeNodePtr> load_child(unsigned level, const TreeEntry& entry);
   Result<std::uint64_t> node_refs(NodeId id);
   void set_node_refs(NodeId id, std::uint64_t refs);
 
   Result<void> share(unsigned level, const TreeEntry& entry);
   Result<void> give_up(unsigned level, const TreeEntry& entry);
 
-  Result<Part> take(NodeId id);
+  Result<Part> take(NodeId id, const TreeNodePtr& node);
+  Result<Part> take_child(unsigned level, const TreeEntry& entry);
   Result<TreeEntry> store(unsigned level, Entries entries);
   Result<Part> open(Tree tree);
   Result<Tree> close(Part part);
@@ -91,8 +95,8 @@ class TreeEditor {
   // The common small change, inside one leaf. False if it does not fit there.
   Result<bool> fits_in_leaf(const Tree::Root& root, std::uint64_t at, std::uint64_t removed,
                             const Tree& middle);
-  Result<TreeEntry> splice_below(NodeId id, std::uint64_t at, std::uint64_t removed,
-                                 const Part& middle);
+  Result<TreeEntry> splice_below(NodeId id, const TreeNodePtr& node, std::uint64_t at,
+                                 std::uint64_t removed, const Part& middle);
 
   KvOverlay& kv_;
   NodeCache& cache_;

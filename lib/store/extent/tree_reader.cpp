@@ -20,14 +20,24 @@ Result<RootView> root_of(const Tree& tree, NodeCache& cache, const KvReader& kv,
     return RootView{nullptr, 0, &tree.extents};
   }
   TreeNodePtr node = ODX_TRY(cache.get(tree.root->id, seq, kv));
+  ODX_TRY(check_child(tree.root->level + 1, tree.root->entry(), *node));
   const RootView view{node, node->level, &node->entries};
   return view;
 }
 
 }  // namespace
 
+Result<TreeNodePtr> TreeReader::child(unsigned level, const TreeEntry& entry) {
+  TreeNodePtr node = ODX_TRY(cache_.get(entry.child(), seq_, kv_));
+  ODX_TRY(check_child(level, entry, *node));
+  return node;
+}
+
 Result<void> TreeReader::map(const Tree& tree, FileOffset at, std::uint64_t bytes,
                              std::vector<MappedExtent>& out) {
+  if (bytes == 0) {
+    return {};  // and no extent of no bytes
+  }
   const RootView root = ODX_TRY(root_of(tree, cache_, kv_, seq_));
   const std::uint64_t to = bytes > kToTheEnd - at.value() ? kToTheEnd : at.value() + bytes;
   return map_entries(root.level, *root.entries, 0, at.value(), to, out);
@@ -49,10 +59,7 @@ Result<void> TreeReader::map_entries(unsigned level, const std::vector<TreeEntry
                        entry.is_hole() ? TreeEntry::hole(bytes)
                                        : TreeEntry::data(entry.address() + (first - base), bytes)});
       } else {
-        const TreeNodePtr node = ODX_TRY(cache_.get(entry.child(), seq_, kv_));
-        if (node->level + 1 != level) {
-          return corrupt("tree node at the wrong level");
-        }
+        const TreeNodePtr node = ODX_TRY(child(level, entry));
         ODX_TRY(map_entries(node->level, node->entries, base, from, to, out));
       }
     }
@@ -73,10 +80,7 @@ Result<std::optional<std::uint64_t>> TreeReader::find(unsigned level,
       if (level == 0) {
         return std::max(base, from);
       }
-      const TreeNodePtr node = ODX_TRY(cache_.get(entry.child(), seq_, kv_));
-      if (node->level + 1 != level) {
-        return corrupt("tree node at the wrong level");
-      }
+      const TreeNodePtr node = ODX_TRY(child(level, entry));
       const auto found = ODX_TRY(find(node->level, node->entries, base, from, data));
       if (found) {
         return found;
@@ -100,8 +104,7 @@ Result<FileOffset> TreeReader::seek_hole(const Tree& tree, FileOffset at) {
 }
 
 Result<std::uint64_t> TreeReader::count(unsigned level, const std::vector<TreeEntry>& entries,
-                                        std::uint64_t base, std::uint64_t from,
-                                        std::uint64_t to) {
+                                        std::uint64_t base, std::uint64_t from, std::uint64_t to) {
   std::uint64_t sum = 0;
   for (const TreeEntry& entry : entries) {
     const std::uint64_t first = std::max(base, from);
@@ -112,10 +115,7 @@ Result<std::uint64_t> TreeReader::count(unsigned level, const std::vector<TreeEn
       } else if (level == 0) {
         sum += entry.is_hole() ? 0 : end - first;
       } else {
-        const TreeNodePtr node = ODX_TRY(cache_.get(entry.child(), seq_, kv_));
-        if (node->level + 1 != level) {
-          return corrupt("tree node at the wrong level");
-        }
+        const TreeNodePtr node = ODX_TRY(child(level, entry));
         sum += ODX_TRY(count(node->level, node->entries, base, from, to));
       }
     }
@@ -124,8 +124,7 @@ Result<std::uint64_t> TreeReader::count(unsigned level, const std::vector<TreeEn
   return sum;
 }
 
-Result<std::uint64_t> TreeReader::data_bytes(const Tree& tree, FileOffset at,
-                                             std::uint64_t bytes) {
+Result<std::uint64_t> TreeReader::data_bytes(const Tree& tree, FileOffset at, std::uint64_t bytes) {
   const RootView root = ODX_TRY(root_of(tree, cache_, kv_, seq_));
   return count(root.level, *root.entries, 0, at.value(), at.value() + bytes);
 }

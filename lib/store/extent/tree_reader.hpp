@@ -39,6 +39,8 @@ class TreeReader {
   Result<std::uint64_t> data_bytes(const Tree& tree, FileOffset at, std::uint64_t bytes);
 
  private:
+  // What an entry of a node at `level` names.
+  Result<TreeNodePtr> child(unsigned level, const TreeEntry& entry);
   Result<void> map_entries(unsigned level, const std::vector<TreeEntry>& entries,
                            std::uint64_t base, std::uint64_t from, std::uint64_t to,
                            std::vector<MappedExtent>& out);

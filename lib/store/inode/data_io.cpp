@@ -134,6 +134,9 @@ Result<void> read_extents(Core& core, std::span<const MappedExtent> extents,
   std::size_t at = 0;
   for (const MappedExtent& piece : extents) {
     const TreeEntry& extent = piece.extent;
+    if (extent.bytes > into.size() - at) {
+      return corrupt("a file's extents reach beyond its size");
+    }
     if (extent.is_hole()) {
       std::memset(into.data() + at, 0, extent.bytes);
       at += extent.bytes;

@@ -150,8 +150,10 @@ Result<JournalEnd> RingJournal::replay(
     JournalPosition start, Lsn first, bool closed,
     const std::function<Result<void>(Lsn, std::string_view)>& batch) {
   ODX_CHECK(state_ == State::kOpened);
-  if (start.lap == 0 || start.offset >= ring_bytes() || start.offset % kBlockBytes != 0 ||
-      first.value() == 0) {
+  // No ring comes to the last of these numbers; sums of them must not wrap.
+  constexpr std::uint64_t kMostBatches = UINT64_MAX / 2;
+  if (start.lap == 0 || start.lap > UINT64_MAX / 2 / ring_bytes() || start.offset >= ring_bytes() ||
+      start.offset % kBlockBytes != 0 || first.value() == 0 || first.value() > kMostBatches) {
     return corrupt("the journal cannot start at offset " + std::to_string(start.offset) +
                    " of lap " + std::to_string(start.lap));
   }

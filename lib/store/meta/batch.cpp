@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/codec.hpp"
+#include "store/meta/kv.hpp"
 
 namespace odx {
 
@@ -71,6 +72,10 @@ Result<void> decode_batch(std::string_view payload,
     const std::string_view key = in.bytes(key_bytes);
     const std::string_view value = in.bytes(value_bytes == kDeleted ? 0 : value_bytes);
     if (!in.failed()) {
+      // Never from a commit, and LMDB (or what the store keeps there for itself) would suffer.
+      if (!key_is_valid(key) || value.size() > kMaxValueBytes) {
+        return corrupt("impossible key or value in a journal batch");
+      }
       change(std::string(key),
              value_bytes == kDeleted ? nullptr : std::make_shared<const std::string>(value));
     }

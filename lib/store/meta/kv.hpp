@@ -13,6 +13,13 @@
 
 namespace odx {
 
+inline constexpr std::size_t kMaxKeyBytes = 500;
+inline constexpr std::size_t kMaxValueBytes = 1ULL << 20;
+
+[[nodiscard]] inline bool key_is_valid(std::string_view key) {
+  return !key.empty() && key.size() <= kMaxKeyBytes && key.front() != '\0';
+}
+
 struct KeyValue {
   std::string key;
   std::string value;

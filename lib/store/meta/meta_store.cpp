@@ -41,14 +41,8 @@ namespace odx {
 
 namespace {
 
-constexpr std::size_t kMaxKeyBytes = 500;
-constexpr std::size_t kMaxValueBytes = 1ULL << 20;
 // The first key there can be: a first byte of 0 is reserved for the store's own records.
 constexpr std::string_view kFirstKey("\x01", 1);
-
-bool key_is_valid(std::string_view key) {
-  return !key.empty() && key.size() <= kMaxKeyBytes && key.front() != '\0';
-}
 
 std::string meta_path(const std::string& store_dir) { return store_dir + "/meta"; }
 std::string journal_path(const std::string& store_dir) { return store_dir + "/journal"; }

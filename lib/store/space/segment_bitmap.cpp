@@ -167,6 +167,14 @@ void SegmentBitmap::defer(Range used_range) {
   pending_ += used_range.count;
 }
 
+bool SegmentBitmap::all_used(Range range) const {
+  bool all = true;
+  for_each_word(range, [&](std::uint64_t word, std::uint64_t mask) {
+    all = all && (used_[word] & mask) == mask && (pending_bits_[word] & mask) == 0;
+  });
+  return all;
+}
+
 void SegmentBitmap::settle(Range pending_range) {
   for_each_word(pending_range, [&](std::uint64_t word, std::uint64_t mask) {
     ODX_CHECK((pending_bits_[word] & mask) == mask);

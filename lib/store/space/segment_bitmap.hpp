@@ -45,6 +45,9 @@ class SegmentBitmap {
   // Whatever they are, they are used afterwards. Returns how many were free.
   std::uint64_t mark_used(Range range);
 
+  // Whether all of the range is used and nothing of it pending.
+  [[nodiscard]] bool all_used(Range range) const;
+
   // Moves whole ranges from one state to another. A block that is not in the first state is a
   // broken invariant.
   void use(Range free_range);        // free -> used

@@ -328,10 +328,38 @@ void SpaceMap::release(std::span<const BlockRun> runs) {
   const std::scoped_lock lock(mutex_);
   for (const BlockRun& run : runs) {
     ODX_CHECK(contains(run));
-    for_each_piece(run,
-                   [](Segment& segment, SegmentBitmap::Range range) { segment.map.free(range); });
-    free_ += run.count;
+    for_each_piece(run, [&](Segment& segment, SegmentBitmap::Range range) {
+      if (segment.map.all_used(range)) {
+        segment.map.free(range);
+        free_ += range.count;
+      }
+    });
   }
+}
+
+Result<void> SpaceMap::check_used(std::span<const BlockRun> runs) const {
+  std::vector<BlockRun> sorted(runs.begin(), runs.end());
+  std::erase_if(sorted, [](const BlockRun& run) { return run.count == 0; });
+  std::sort(sorted.begin(), sorted.end(),
+            [](const BlockRun& a, const BlockRun& b) { return a.first < b.first; });
+  const std::scoped_lock lock(mutex_);
+  BlockNo seen{0};
+  for (const BlockRun& run : sorted) {
+    bool used = contains(run) && run.first >= seen;
+    for (BlockNo at = run.first; used && at < run.end();) {
+      const Segment& segment = segments_[segment_of(at)];
+      const std::uint64_t index = at - segment.first;
+      const std::uint64_t count = std::min(segment.map.blocks() - index, run.end() - at);
+      used = segment.map.all_used({index, count});
+      at += count;
+    }
+    if (!used) {
+      return corrupt("blocks " + std::to_string(run.first.value()) + "+" +
+                     std::to_string(run.count) + " are to be freed, but are not in use");
+    }
+    seen = run.end();
+  }
+  return {};
 }
 
 SpaceMap::Deferral SpaceMap::prepare(std::span<const BlockRun> runs) {

@@ -7,8 +7,8 @@
 // Free blocks that the host holds no space for are holes: as good as blocks that do not exist yet.
 // They come in whole chunks of kHoleBlocks and become free again once the host has set space aside.
 //
-// Freeing a block that is free or pending already, or that does not exist, is a broken invariant
-// and stops the process.
+// Which blocks a transaction frees follows from records, which may be damaged: check_used() tells
+// whether it may, and nothing is ever freed twice.
 #pragma once
 
 #include <cstdint>
@@ -58,8 +58,12 @@ class SpaceMap {
   Result<void> allocate(std::uint64_t count, std::uint64_t keep_free,
                         std::vector<BlockRun>& runs_out);
 
-  // Undoes an allocation that no committed transaction names: free at once.
+  // Undoes an allocation that no committed transaction names: free at once. What a damaged tree has
+  // freed behind the caller's back stays as it is.
   void release(std::span<const BlockRun> runs);
+
+  // Corruption if a block of these runs is not in use, or in two of them.
+  [[nodiscard]] Result<void> check_used(std::span<const BlockRun> runs) const;
 
   // Blocks whose last reference transaction `seq` dropped (numbers do not decrease). They become
   // free by settle(). In two steps for whoever cannot turn back between the two: all the memory is

@@ -44,8 +44,8 @@ namespace odx {
 
 namespace {
 
-constexpr std::int64_t kTombstoneNs = 60 * kNsPerSecond;
 constexpr std::size_t kExpirePerTransaction = 64;
+constexpr std::int64_t kTombstoneNs = 60 * kNsPerSecond;
 constexpr std::size_t kScan = 256;
 constexpr std::size_t kShortScan = 32;
 
@@ -199,6 +199,13 @@ Result<std::optional<std::int64_t>> Tokens::expire() {
 // One transaction of it; answers with the number of `Y` records that it dealt with, 0 if none is
 // due. What is damaged stays for the checker to report, and must not keep other tokens alive.
 Result<std::size_t> Tokens::expire_some() {
+  bool spoiled = false;
+  const Result<std::size_t> done = expire_some(kExpirePerTransaction, spoiled);
+  return spoiled ? expire_some(1, spoiled) : done;
+}
+
+// `spoiled`: several were due, and one of them spoils the transaction; singly, it is known which.
+Result<std::size_t> Tokens::expire_some(std::size_t most, bool& spoiled) {
   const std::int64_t now = now_ns();
   const std::string end = keys::numbered(keys::kTokenExpiry, static_cast<std::uint64_t>(now) + 1);
   // Most calls find nothing due: they need no transaction.
@@ -213,7 +220,7 @@ Result<std::size_t> Tokens::expire_some() {
   };
   std::vector<Ended> ended;
   Mutation mutation = ODX_TRY(Mutation::begin(core_));
-  const auto due = ODX_TRY(mutation.kv().scan(first_due_key(), end, kExpirePerTransaction));
+  const auto due = ODX_TRY(mutation.kv().scan(first_due_key(), end, most));
   for (const KeyValue& kv : due) {
     mutation.kv().erase(kv.key);
     const Result<TokenDue> entry = token_due_of_key(kv.key);
@@ -251,6 +258,19 @@ Result<std::size_t> Tokens::expire_some() {
     mutation.kv().put(record.key(), record.encode());
     mutation.kv().put(record.expiry_key(), {});
   }
+  if (const auto prepared = mutation.prepare(); !prepared) {
+    if (!prepared.error().is_corruption()) {
+      return std::unexpected(prepared.error());
+    }
+    // One of them frees what is not its own.
+    if (due.size() > 1) {
+      spoiled = true;
+      return 0;
+    }
+    const std::lock_guard lock(expiry_mutex_);
+    damaged_.insert(ended.front().id);
+    return 1;
+  }
   std::uint64_t expired = 0;
   ODX_TRY(mutation.commit([&] {
     for (const Ended& token : ended) {
@@ -263,7 +283,7 @@ Result<std::size_t> Tokens::expire_some() {
       }
     }
   }));
-  set_first_due_key(due.size() == kExpirePerTransaction
+  set_first_due_key(due.size() == most
                         ? due.back().key
                         : keys::numbered(keys::kTokenExpiry, static_cast<std::uint64_t>(now)));
   core_.counters.tokens_expired.fetch_add(expired, std::memory_order_relaxed);

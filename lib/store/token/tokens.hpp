@@ -108,6 +108,7 @@ class Tokens {
   Result<std::vector<odx_token_info>> list_all(const TokenId& after, std::size_t limit);
   void announce_due(std::int64_t due_ns);
   Result<std::size_t> expire_some();
+  Result<std::size_t> expire_some(std::size_t most, bool& spoiled);
   [[nodiscard]] std::string first_due_key() const;
   void set_first_due_key(std::string key);
   [[nodiscard]] bool is_damaged(const TokenId& id) const;
