@@ -80,9 +80,11 @@ Server::~Server() {
 }
 
 // umount(8) returns before the daemon has closed its store, so a mount that follows at once finds
-// it in use: that is waited for. A store that is mounted somewhere is not.
+// it in use: that is waited for. A store that is mounted somewhere is not, but for the moment that
+// a daemon which was killed takes to die: its mount looks alive until then.
 Result<void> Server::open_store() {
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  constexpr std::chrono::seconds kDying(3);
+  const auto began = std::chrono::steady_clock::now();
   for (;;) {
     Result<std::unique_ptr<Store>> store = Store::open(options_.store, open_options(options_));
     if (store) {
@@ -91,8 +93,9 @@ Result<void> Server::open_store() {
       detach_dead_mounts(options_.store, options_.mount_point);
       return {};
     }
-    if (store.error().errno_value() != EBUSY || is_mounted_somewhere(options_.store) ||
-        std::chrono::steady_clock::now() > deadline) {
+    const auto waited = std::chrono::steady_clock::now() - began;
+    if (store.error().errno_value() != EBUSY || waited > kPatience ||
+        (waited > kDying && is_mounted_somewhere(options_.store))) {
       return std::unexpected(store.error());
     }
     std::this_thread::sleep_for(kPollInterval);

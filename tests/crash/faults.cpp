@@ -55,12 +55,13 @@ const char* name_of(Fault::Kind kind) {
 
 // What was not synced before something was acknowledged, as the sync of it had failed. A segment
 // that is not finished is thrown away instead, and LMDB writes a transaction all anew that found no
-// room.
+// room. Nothing that is acknowledged rests on a super block or its name: a resize answers for them.
 std::string forgotten_sync(const std::vector<Entry>& entries, int error) {
   std::string failed;
   for (const Entry& entry : entries) {
-    const bool matters =
-        entry.name != "data/new.seg" && !(error == ENOSPC && entry.name.starts_with("meta"));
+    const bool matters = entry.name != "data/new.seg" && !entry.name.starts_with("SUPER.") &&
+                         !entry.name.empty() &&
+                         !(error == ENOSPC && entry.name.starts_with("meta"));
     if ((entry.kind == Entry::Kind::kSyncFailed || entry.kind == Entry::Kind::kSyncDirFailed) &&
         matters) {
       failed = entry.name;

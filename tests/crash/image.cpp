@@ -498,8 +498,10 @@ Fate Recorder::fate(Call call, ino_t subject, std::uint64_t at, std::uint64_t by
     case Kind::kFail:
     case Kind::kDelay:
     case Kind::kFullHost:
-      // Giving the host space back is a favour, whose failure nobody is told of.
-      befalls = call != Call::kRead && call != Call::kPunch;
+      // Nobody need be told where the host has no room to grow into, as long as there is other
+      // room (kFullHost tries it), or does not take back what it is given.
+      befalls = call != Call::kRead && call != Call::kPunch &&
+                !(call == Call::kReserve && fault.error == ENOSPC);
       break;
     case Kind::kFailRead:
     case Kind::kShortRead:
