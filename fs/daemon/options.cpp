@@ -103,7 +103,7 @@ Result<void> parse_valued(std::string_view name, std::string_view value, Options
     options.device.engine = value == "uring" ? IoEngineKind::kUring : IoEngineKind::kSync;
   } else if (name == "flush") {
     options.flush_interval =
-        std::chrono::milliseconds(ODX_TRY(parse_number(name, value, 0, 3'600'000)));
+        std::chrono::milliseconds(ODX_TRY(parse_number(name, value, 1, 3'600'000)));
   } else {
     return bad(fmt::format("unknown option: {}", name));
   }

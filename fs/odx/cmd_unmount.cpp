@@ -53,6 +53,7 @@ class RunningDaemon {
     if (::flock(daemon.lock_.get(), LOCK_SH | LOCK_NB) == 0) {  // readers: the pid is an old one
       ::flock(daemon.lock_.get(), LOCK_UN);
       daemon.process_ = open_process(only_reader(daemon.lock_));
+      daemon.writer_.clear();
     }
     return daemon;
   }
@@ -77,21 +78,30 @@ class RunningDaemon {
     return true;
   }
 
+  // Once it is gone: whether it got everything to disk.
+  [[nodiscard]] bool closed_well() const { return writer_.empty() || holder() != writer_; }
+
  private:
   // How often to look at the lock. Looking takes it for a moment, so not often without need.
   static constexpr int kSlowMs = 1000;
   static constexpr int kFastMs = 20;
 
   explicit RunningDaemon(Fd lock) : lock_(std::move(lock)) {
+    writer_ = holder();
+    if (const auto pid = parse_number(writer_)) {
+      process_ = open_process(static_cast<pid_t>(*pid));
+    }
+  }
+
+  // What the LOCK file says: the pid of a daemon that writes, until it has closed the store.
+  [[nodiscard]] std::string holder() const {
     char text[32] = {};
     const ssize_t got = ::pread(lock_.get(), text, sizeof text - 1, 0);
     std::string line(text, got > 0 ? static_cast<std::size_t>(got) : 0);
     if (line.ends_with('\n')) {
       line.pop_back();
     }
-    if (const auto pid = parse_number(line)) {
-      process_ = open_process(static_cast<pid_t>(*pid));
-    }
+    return line;
   }
 
   // Invalid if there is no such process, or it cannot be seen from here.
@@ -143,6 +153,7 @@ class RunningDaemon {
     return ::poll(&process, 1, ms) > 0;
   }
 
+  std::string writer_;  // empty: none that writes
   Fd lock_;
   Fd process_;  // pidfd
 };
@@ -196,6 +207,9 @@ int run_unmount(const Arguments& args, Streams& io) {
   });
   if (!gone) {
     print(io.out, "{}: unmounted; its store is still mounted {}\n", path, who);
+  } else if (!(*running)->closed_well()) {
+    complain(io, path, "the daemon could not close the store; its log says why");
+    return kFailed;
   }
   return kDone;
 }

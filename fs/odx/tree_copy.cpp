@@ -237,7 +237,7 @@ Result<void> TreeCopy::copy_file(const Place& from, const Place& to) {
     return blame(from.path, "is not a regular file any more");
   }
   bool created = false;
-  const Fd destination =
+  Fd destination =
       ODX_TRY(open_destination(to, options_.recursive ? 0600 : st.st_mode & 0777, created));
   struct stat existing {};
   if (::fstat(destination.get(), &existing) != 0) {
@@ -283,6 +283,10 @@ Result<void> TreeCopy::copy_file(const Place& from, const Place& to) {
   progress_.finish_file(report.bytes_total);
   if (options_.recursive) {
     ODX_TRY(keep_attributes(to, destination.get(), source.get(), st));
+  }
+  // What the kernel could not write is told here at the latest.
+  if (::close(destination.release()) != 0) {
+    return blame(to.path, errno);
   }
   say_copied(from, to, report, watch.ranges);
   return {};

@@ -352,6 +352,8 @@ Result<void> Store::close() {
   ODX_TRY(save_space(core_));
   ODX_TRY(core_.meta->close());
   core_.read_only = true;
+  // Whoever waits for the end of this process learns that all is well.
+  (void)::ftruncate(lock_.get(), 0);
   lock_.reset();
   return {};
 }

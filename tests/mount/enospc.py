@@ -65,6 +65,12 @@ def body(case):
     run(["cp", mount.path + "/kept", mount.path + "/copy"])
     run(["cmp", mount.path + "/kept", mount.path + "/copy"])
     os.unlink(mount.path + "/copy")
+    # What does not fit is told, also where the kernel took it first.
+    outside = case.place("outside")
+    with open(outside, "wb") as file:
+        file.write(os.urandom(8 * MIB))
+    run([case.odx, "cp", outside, mount.path + "/outside"], status=1)
+    os.unlink(mount.path + "/outside")
 
     for turn in range(4):
         os.unlink(path)

@@ -61,7 +61,7 @@ def one_round(case, store, where):
             os.close(fd)
         except OSError:
             pass  # close may tell it once more
-    mount.kill()
+    mount.unmount_failed_store()
 
     mount = case.mount(store)
     for name in (path, quiet):

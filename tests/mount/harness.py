@@ -252,6 +252,12 @@ class Mount:
             expect(start_time(self.pid) is None, "odx unmount came back before the daemon was gone")
         self._ended(0)
 
+    def unmount_failed_store(self):
+        """odx unmount of a store that has failed: it and the daemon must say so by their status."""
+        run([self.case.odx, "unmount", self.path], timeout=120, status=1)
+        self.case.guard.tell("unmounted", self.path)
+        self._ended(1)
+
     def kill(self):
         """kill -9 of the daemon, then umount -l: a crash."""
         expect(self.process.poll() is None, f"the daemon ended by itself: {self.tail()}")

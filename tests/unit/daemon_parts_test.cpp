@@ -75,7 +75,7 @@ TEST_CASE("a command line") {
 
   const Result<Options> full =
       parse({"-o", "ro,no_writeback,,odx_extend", "store", "-f", "-onoatime,dev,no_offload", "-o",
-             "odx_token_scope=user,odx_ttl_max=9,io=buffered,engine=sync,flush=0", "place"});
+             "odx_token_scope=user,odx_ttl_max=9,io=buffered,engine=sync,flush=7", "place"});
   REQUIRE(full.has_value());
   CHECK(full->read_only);
   CHECK(full->foreground);
@@ -86,7 +86,7 @@ TEST_CASE("a command line") {
   CHECK_FALSE(full->writeback);
   CHECK_FALSE(full->offload);
   CHECK(full->ttl_max == std::chrono::seconds(9));
-  CHECK(full->flush_interval == std::chrono::milliseconds(0));
+  CHECK(full->flush_interval == std::chrono::milliseconds(7));
   CHECK(full->device.mode == IoMode::kBuffered);
   CHECK(full->device.engine == IoEngineKind::kSync);
 
@@ -102,6 +102,7 @@ TEST_CASE("a command line that is not understood names what it is about") {
   CHECK_THAT(complaint({"s", "m", "-o", "flush=soon"}), Catch::Contains("soon"));
   CHECK_THAT(complaint({"s", "m", "-o", "odx_ttl_max=0"}), Catch::Contains("odx_ttl_max"));
   CHECK_THAT(complaint({"s", "m", "-o", "flush=99999999999999999999"}), Catch::Contains("flush"));
+  CHECK_THAT(complaint({"s", "m", "-o", "flush=0"}), Catch::Contains("flush"));
   CHECK_THAT(complaint({"s", "m", "-o", "io=odd"}), Catch::Contains("odd"));
   CHECK_THAT(complaint({"s", "m", "-o"}), Catch::Contains("-o"));
   CHECK_THAT(complaint({"s", "m", "--fast"}), Catch::Contains("--fast"));
