@@ -248,13 +248,13 @@ def body(case):
     resized(case)
     say("odx resize")
     if os.geteuid() != 0:
-        say("NOT TRIED: small hosts, for want of the right to mount")
+        say("NOT TESTED ON THIS MACHINE: small hosts, for want of the right to mount")
         return
     full_host(case, "tmpfs")
     if os.path.exists("/dev/loop-control"):
         full_host(case, "ext4")
     else:
-        say("NOT TRIED: ext4 as the host, for want of loop devices")
+        say("NOT TESTED ON THIS MACHINE: ext4 as the host, for want of loop devices")
 
 
 if __name__ == "__main__":
