@@ -50,7 +50,7 @@ void renew_access_time(Filesystem& fs, InodeNo ino) {
 }
 
 // Changes of content that the kernel does not flag for the purpose end set-id bits unless root
-// makes them.
+// makes them. Before the change: no crash may leave them on foreign content.
 Result<void> drop_privileges(Filesystem& fs, InodeNo ino, std::uint32_t uid) {
   const InodePtr inode = ODX_TRY(fs.store.names().get(ino));
   ODX_TRY(drop_capability(fs, *inode));
@@ -111,10 +111,10 @@ void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len
     if (offset < 0 || length <= 0) {
       return fail(EINVAL);
     }
+    ODX_TRY(drop_privileges(fs, InodeNo(ino), ::fuse_req_ctx(req)->uid));
     ODX_TRY(fs.store.files().allocate(
         InodeNo(ino), what.mode, what.keep_size, FileOffset(static_cast<std::uint64_t>(offset)),
         static_cast<std::uint64_t>(length), how_to_change(fs, false)));
-    ODX_TRY(drop_privileges(fs, InodeNo(ino), ::fuse_req_ctx(req)->uid));
     ::fuse_reply_err(req, 0);
     return {};
   });
@@ -240,11 +240,12 @@ Result<void> handle_copy_file_range(Filesystem& fs, RawRequest& request) {
   }
   const bool wide = request.header().opcode == abi::kOpCopyFileRange64;
   const InodeNo to(in->nodeid_out);
+  ODX_TRY(drop_privileges(fs, to, request.header().uid));
   const Files::Copied copied = ODX_TRY(fs.store.files().copy_range(
       request.ino(), FileOffset(in->off_in), to, FileOffset(in->off_out),
       wide ? in->len : std::min(in->len, kMaxShortCopy), how_to_change(fs, false)));
-  if (copied.bytes != 0) {
-    ODX_TRY(drop_privileges(fs, to, request.header().uid));
+  if ((in->fh_out & O_DSYNC) != 0 && copied.bytes != 0) {  // count_open() put the flags there
+    ODX_TRY(fs.store.files().sync(to));
   }
   if (wide) {
     request.reply_struct(abi::CopyFileRangeOut{copied.bytes});

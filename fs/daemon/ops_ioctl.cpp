@@ -22,6 +22,7 @@ struct OffloadJob {
   InodeNo ino;
   proto::Control control = proto::Control::kRead;
   OffloadCaller caller;
+  bool synchronous = false;  // O_DSYNC, O_SYNC: what is written is durable on return
   pid_t thread = 0;
   odx_offload call{};
 };
@@ -44,6 +45,9 @@ Result<int> offload_write(Filesystem& fs, OffloadJob& job) {
   const std::uint64_t written = job.call.body.write_out.length_written;
   if (error == 0 && written != 0 && before) {
     fs.coherence.content_changed(job.ino, at, written, (*before)->size());
+  }
+  if (error == 0 && written != 0 && job.synchronous) {
+    ODX_TRY(fs.store.files().sync(job.ino));
   }
   return error;
 }
@@ -82,6 +86,7 @@ void offload(fuse_req_t req, InodeNo ino, proto::Control control, const fuse_fil
   job->caller.readable = access == O_RDONLY || access == O_RDWR;
   job->caller.writable = access == O_WRONLY || access == O_RDWR;
   job->caller.disabled = !fs.options.offload;
+  job->synchronous = (file.fh & O_DSYNC) != 0;
   job->thread = context->pid;
   std::memcpy(&job->call, in, sizeof job->call);
   if (!fs.controllers.submit([&fs, req, job] { run(fs, req, *job); })) {

@@ -285,6 +285,28 @@ def limits(mount, data):
     os.close(file)
 
 
+def synchronous(case, data):
+    """What goes into a file that was opened with O_DSYNC is durable on return."""
+    mount = case.mount(case.store(), "flush=3600000")  # nothing else makes it so
+    source = new_file(mount.path + "/source", data)
+    token = token_of(source, 0, len(data))
+    names = ("written", "copied")
+    for name in names:
+        os.close(new_file(f"{mount.path}/{name}", bytes(len(data))))
+    mount.sync()
+    files = [os.open(f"{mount.path}/{name}", os.O_RDWR | os.O_DSYNC) for name in names]
+    write_all(files[0], token, 0, len(data))
+    expect_equal(os.copy_file_range(source, files[1], len(data), 0, 0), len(data), "a copy")
+    mount.kill()
+    for descriptor in (source, *files):
+        os.close(descriptor)
+    mount = case.mount(mount.store)
+    for name in names:
+        with open(f"{mount.path}/{name}", "rb") as file:
+            expect(file.read() == data, f"what was {name} is gone after a crash")
+    case.close(mount)
+
+
 def body(case):
     mount = case.mount(case.store())
     data = random.Random(11).randbytes(3 * MIB)
@@ -323,6 +345,7 @@ def body(case):
     os.close(file)
     case.close(foreign)
     case.close(mount)
+    synchronous(case, data)
 
 
 if __name__ == "__main__":
