@@ -11,10 +11,14 @@ namespace {
 void lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
   serve(req, "lookup", InodeNo(parent), [&]() -> Result<void> {
     Filesystem& fs = filesystem_of(req);
-    // "." is the kernel's question for an inode of which it has no more than a file handle.
-    const Result<InodePtr> inode = std::string_view(name) == "."
-                                       ? fs.store.names().get(InodeNo(parent))
-                                       : fs.store.names().lookup(InodeNo(parent), name);
+    // "." is the kernel's question for an inode of which it has no more than a file handle. It has
+    // none that is in use, so one without a name is only waiting to be forgotten.
+    const bool by_handle = std::string_view(name) == ".";
+    const Result<InodePtr> inode = by_handle ? fs.store.names().get(InodeNo(parent))
+                                             : fs.store.names().lookup(InodeNo(parent), name);
+    if (inode && by_handle && (*inode)->nlink == 0) {
+      return fail(ESTALE);
+    }
     if (inode) {
       reply_entry(fs, req, **inode);
       return {};

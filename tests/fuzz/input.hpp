@@ -45,7 +45,9 @@ class Input {
   T raw() {
     T value{};
     const std::string_view taken = take(sizeof value);
-    std::memcpy(&value, taken.data(), taken.size());
+    if (!taken.empty()) {
+      std::memcpy(&value, taken.data(), taken.size());
+    }
     return value;
   }
   // Any number, but more often one at which something changes.

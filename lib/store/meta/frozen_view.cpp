@@ -30,7 +30,8 @@ class FrozenView final : public KvReader {
     }
     auto at = ODX_TRY(snapshot_->cursor());
     for (ODX_TRY(at.seek(from)); !at.at_end() && at.key() < end && out.size() < limit;) {
-      out.push_back({std::string(at.key()), std::string(ODX_TRY(at.value()))});
+      const std::string_view value = ODX_TRY(at.value());
+      out.push_back({std::string(at.key()), std::string(value)});
       ODX_TRY(at.next());
     }
     return out;

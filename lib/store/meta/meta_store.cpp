@@ -194,7 +194,9 @@ Result<std::vector<KeyValue>> MetaStoreImpl::scan(std::string_view from, std::st
       }
       ++recent;
     } else if (has_base) {
-      out.push_back({std::string(base.key()), std::string(ODX_TRY(base.value()))});
+      // On its own: to leave from inside an expression leaks what is made of it so far.
+      const std::string_view value = ODX_TRY(base.value());
+      out.push_back({std::string(base.key()), std::string(value)});
       ODX_TRY(base.next());
     } else {
       break;
