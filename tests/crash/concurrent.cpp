@@ -198,14 +198,6 @@ bool consistent(const std::vector<Worker>& workers,
   return true;
 }
 
-class Listening {
- public:
-  explicit Listening(FileListener& listener) { listen(&listener); }
-  ~Listening() { listen(nullptr); }
-  Listening(const Listening&) = delete;
-  Listening& operator=(const Listening&) = delete;
-};
-
 }  // namespace
 
 std::optional<Violation> Sweep::concurrent(std::uint64_t seed) {

@@ -127,14 +127,6 @@ class Both final : public FileListener {
   Folder& b_;
 };
 
-class Listening {
- public:
-  explicit Listening(FileListener& listener) { listen(&listener); }
-  ~Listening() { listen(nullptr); }
-  Listening(const Listening&) = delete;
-  Listening& operator=(const Listening&) = delete;
-};
-
 }  // namespace
 
 std::string Sweep::verify_once(const Medium& medium, const Recording& recording,

@@ -20,15 +20,6 @@ namespace odx::crash {
 
 namespace {
 
-// Whatever happens, nobody listens afterwards.
-class Listening {
- public:
-  explicit Listening(FileListener& listener) { listen(&listener); }
-  ~Listening() { listen(nullptr); }
-  Listening(const Listening&) = delete;
-  Listening& operator=(const Listening&) = delete;
-};
-
 const char* name_of(Fault::Kind kind) {
   switch (kind) {
     case Fault::Kind::kNone:

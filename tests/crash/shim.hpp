@@ -54,6 +54,15 @@ class FileListener {
 // way.
 void listen(FileListener* listener);
 
+// Whatever happens, nobody listens afterwards.
+class Listening {
+ public:
+  explicit Listening(FileListener& listener) { listen(&listener); }
+  ~Listening() { listen(nullptr); }
+  Listening(const Listening&) = delete;
+  Listening& operator=(const Listening&) = delete;
+};
+
 // Runs `work` between two calls: nothing is told meanwhile.
 void between_calls(const std::function<void()>& work);
 

@@ -49,15 +49,6 @@ T must(Result<T> result) {
   }
 }
 
-// Whatever happens, nobody listens afterwards.
-class Listening {
- public:
-  explicit Listening(FileListener& listener) { listen(&listener); }
-  ~Listening() { listen(nullptr); }
-  Listening(const Listening&) = delete;
-  Listening& operator=(const Listening&) = delete;
-};
-
 std::string problems_of(const CheckReport& report) {
   std::string out = fmt::format("check found {} problems\n", report.problem_count);
   for (std::size_t i = 0; i < std::min<std::size_t>(report.problems.size(), 8); ++i) {
